@@ -55,11 +55,7 @@ class Worker:
 
     def child(self) -> int | None:
         """The pool child's process id."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for process in psutil.Process(self.process.pid).children():
-                if "--billiard-fork" in process.cmdline():
-                    return int(process.pid)
-        return None
+        return next(iter(children(self.process.pid, "--billiard-fork")), None)
 
 
 class Machine:
@@ -148,6 +144,17 @@ class Machine:
             tell(self.stage_pid(run), signal.SIGKILL)
         self.stop_broker()
         self.client.close()
+
+
+def children(pid: int, word: str) -> list[int]:
+    """The children of a process with this word on their command lines. One that ends meanwhile is none of them."""
+    found = list[int]()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if word in process.cmdline():
+                    found.append(process.pid)
+    return found
 
 
 def _descendants(pid: int) -> list[int]:

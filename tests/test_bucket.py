@@ -52,7 +52,7 @@ from tests.bucket_server import BucketServer, own_server
 from tests.ceph_server import CephServer
 from tests.cli_tools import ok
 from tests.cloud_servers import AzureServer, GoogleServer
-from tests.tools import PATIENCE, free_port, give_time, until
+from tests.tools import PATIENCE, free_port, give_time, instead_of_sleep, until
 from worker.host import worker
 
 # A person is told within five seconds. What is held here is that nobody waits as long as the libraries would, which is
@@ -659,6 +659,24 @@ def test_the_least_recently_used_copies_go_and_only_what_the_bucket_has(here: Sh
     assert files_of(here.home / "old1") == {"dataset/a": b"x" * 1000, "logs/ask.log": b"l"}
 
 
+def test_a_run_that_is_deleted_meanwhile_keeps_no_other_copy(
+    tmp_path: Path, url: str, here: Share, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is kept by a thread of the worker, beside whoever deletes runs."""
+    for run in ("gone", "old1"):
+        write(here, {"dataset/a": b"x" * 1000}, run=run)
+        publish(here, "prepare", 1, "dataset", run=run)
+    look = os.scandir
+
+    def late(path: Any = ".") -> Any:
+        if str(path) == str(here.home / "gone" / record.FOLDER):
+            shutil.rmtree(here.home / "gone", ignore_errors=True)
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", late)
+    assert limit.trim(Settings(here.home, "", "", artifacts_url=url, cache_gb=1e-9)) == ["old1"]
+
+
 def test_a_deletion_that_did_not_reach_the_bucket_goes_on_by_gc(
     url: str, here: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -781,7 +799,7 @@ def test_who_follows_a_log_waits_for_the_bucket(away: BucketServer, monkeypatch:
     monkeypatch.setattr("ftq.files.remote.logs.LOOK_SECONDS", 0)
     monkeypatch.setattr("ftq.files.remote.kinds.silence.SILENT_SECONDS", PATIENCE)  # it refuses, and isn't silent
     steps: list[Callable[[], object]] = [lambda: None, away.start, goes_on, lambda: None, ends, lambda: None]
-    monkeypatch.setattr(time, "sleep", lambda seconds: steps.pop(0)())
+    instead_of_sleep(monkeypatch, lambda seconds: steps.pop(0)())
     result = ok("logs", "handbook", "-f")
     monkeypatch.undo()
     client.close()

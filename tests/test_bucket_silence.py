@@ -29,7 +29,7 @@ from tests.bucket_server import FreezingServer
 from tests.ceph_server import CephServer
 from tests.cloud_servers import AzureServer, GoogleServer
 from tests.test_object_storage import Site
-from tests.tools import succeed, until
+from tests.tools import give_time, succeed, until
 
 # Azure's library gives aiohttp the bytes of a whole file.
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
@@ -93,7 +93,9 @@ def test_who_waits_is_told_and_goes_on_when_it_answers(server: Any) -> None:
         lambda bucket: bucket.names(),
     ]
     buckets = [Bucket(server.url, patient=False) for _ in ways]
-    assert [bucket.read("small") for bucket in buckets] == [b"small"] * len(ways)  # a connection is there
+    with pytest.MonkeyPatch.context() as patch:
+        give_time(patch)
+        assert [bucket.read("small") for bucket in buckets] == [b"small"] * len(ways)  # a connection is there
     server.freeze()
 
     def is_told(way: Callable[[Bucket], object], bucket: Bucket) -> None:

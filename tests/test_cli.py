@@ -33,6 +33,7 @@ from ftq.spec.options import parse
 from ftq.store.gateway.keys import Limits
 from ftq.store.records import Worker
 from ftq.store.store import RunStore
+from tests.tools import instead_of_sleep
 
 pytestmark = pytest.mark.usefixtures("utc")
 ROOT = Path(__file__).parent.parent
@@ -131,7 +132,7 @@ def test_an_older_run_at_work_stays_in_the_list(store: Store, monkeypatch: pytes
         if len(looks) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(time, "sleep", twice)
+    instead_of_sleep(monkeypatch, twice)
     watched = run("status", "--watch")
     assert [line.split("  ")[1:4] for line in watched.stdout.splitlines()] == [
         ["busy", "running", "train"], *([f"run-{number}", "queued", "prepare"] for number in range(2, 22)),
@@ -385,7 +386,7 @@ def test_watch_without_a_terminal_prints_changes_and_exits_by_result(
         lambda: store.runs.progress(state["token"], {**TRAINING, "percent": 50.0}),
         lambda: store.runs.fail(state["token"], RunError("bug", "it broke")),
     ]
-    monkeypatch.setattr(time, "sleep", lambda seconds: steps.pop(0)())
+    instead_of_sleep(monkeypatch, lambda seconds: steps.pop(0)())
     result = run("status", "busy", "--watch")
     assert result.exit_code == 1
     nobody = "Note: No worker is up. The run is recorded and starts as soon as one is there."
@@ -419,7 +420,7 @@ def test_watch_on_a_terminal_leaves_the_whole_view_behind(store: Store, monkeypa
     screen = io.StringIO()
     monkeypatch.setattr(terminal, "console", lambda stderr=False: Console(file=screen, force_terminal=True, width=80))
     store.begin(store.add("cccc3333", "busy", ago=300), "prepare", 2)
-    monkeypatch.setattr(time, "sleep", lambda seconds: store.runs.cancel("cccc3333") and store.runs.expire(60))
+    instead_of_sleep(monkeypatch, lambda seconds: store.runs.cancel("cccc3333") and store.runs.expire(60))
     store.runs.clock = lambda: NOW + 100
     assert run("status", "busy", "--watch").exit_code == 1
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
@@ -441,7 +442,7 @@ def test_watch_outlasts_a_database_that_is_unreachable_for_a_moment(
     screen = io.StringIO()
     monkeypatch.setattr(terminal, "console", lambda stderr=False: Console(file=screen, force_terminal=True, width=80))
     monkeypatch.setattr(RunStore, "workers", workers)
-    monkeypatch.setattr(time, "sleep", lambda seconds: None if away else store.runs.cancel(busy))
+    instead_of_sleep(monkeypatch, lambda seconds: None if away else store.runs.cancel(busy))
     result = run("status", "busy", "--watch")
     assert (result.exit_code, result.stderr, away) == (1, "", [])
     assert "cancelled" in screen.getvalue()
@@ -594,7 +595,7 @@ def test_logs_follow_across_stages_until_the_run_is_finished(store: Store, monke
         store.runs.cancel(made)
 
     steps: list[Callable[[], object]] = [lambda: (logs / "prepare.log").write_text("one\n"), second]
-    monkeypatch.setattr(time, "sleep", lambda seconds: steps.pop(0)())
+    instead_of_sleep(monkeypatch, lambda seconds: steps.pop(0)())
     result = ok("logs", "handbook", "-f")
     assert result.stdout == "one\ntwo\nthree\n"
     assert result.stderr.startswith("No log of handbook yet (status: queued). No worker is up.")

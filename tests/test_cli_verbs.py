@@ -21,6 +21,7 @@ from ftq.client.asking import Pieces
 from ftq.client.client import Client
 from ftq.errors import FtqError, RunError, UserError
 from ftq.programs import Program, ServeOptions, UpOptions, WorkerOptions
+from tests.tools import instead_of_sleep
 
 pytestmark = pytest.mark.usefixtures("utc")
 FEW = (
@@ -178,7 +179,7 @@ def test_submit_wait_exits_by_the_run_s_result(documents: Path, store: Store, mo
         waiting = store.runs.all()[0]
         store.fail(waiting.id, "prepare", 10, RunError("user", "no text"))
 
-    monkeypatch.setattr(time, "sleep", work)
+    instead_of_sleep(monkeypatch, work)
     result = run("submit", "--model", "smollm2-135m", "--wait", "--json")
     assert result.exit_code == 1
     assert set(json.loads(result.stdout)) == {"id", "name"}

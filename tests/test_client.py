@@ -32,7 +32,7 @@ from ftq.store import schema
 from ftq.store.records import Run
 from ftq.store.store import RunStore
 from tests.tiny import make_tiny_model
-from tests.tools import PATIENCE, succeed
+from tests.tools import PATIENCE, instead_of_sleep, succeed
 
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
 AWAY = "The broker can't be reached. The run is recorded and starts as soon as it is there."
@@ -403,7 +403,7 @@ def test_an_event_that_is_committed_after_a_later_one_is_followed_too(
 
     steps = [lambda: commit(*range(10, 100), 102), lambda: commit(101), lambda: commit(104), lambda: commit(103),
              lambda: client.cancel(run.id)]  # fmt: skip
-    monkeypatch.setattr(time, "sleep", lambda seconds: steps.pop(0)())
+    instead_of_sleep(monkeypatch, lambda seconds: steps.pop(0)())
     seen = [event.id for event in client.follow_events(run.id, follow=True)]
     assert seen == [1, *range(10, 100), 102, 101, 104, 103, 105]
 
@@ -421,7 +421,7 @@ def test_following_outlasts_a_database_that_is_unreachable_for_less_than_a_lease
         return real(*arguments, **more)
 
     steps = [lambda: client.pause(run.id)]
-    monkeypatch.setattr(time, "sleep", lambda seconds: (steps or [lambda: client.cancel(run.id)]).pop(0)())
+    instead_of_sleep(monkeypatch, lambda seconds: (steps or [lambda: client.cancel(run.id)]).pop(0)())
     monkeypatch.setattr(client.store, verb, flaky)
     seen = [event.kind for event in client.follow_events(run.id, follow=True)]
     assert (seen, away) == (["submitted", "paused", "cancelled"], [])

@@ -79,7 +79,8 @@ def machine(home: Path) -> Iterator[Machine]:
     machine = Machine(home)
     yield machine
     for process in machine.processes():
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     if machine.process:
         machine.process.wait()
 

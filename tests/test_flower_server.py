@@ -17,6 +17,7 @@ import psutil
 import pytest
 from flower_tools import LOGIN, Bench, free_port, until
 
+from benchmarks.drill_machine import children
 from ftq.files.run_dir import STAGES
 from ftq.programs import UpOptions
 from tests.tools import PATIENCE, freeze
@@ -288,13 +289,10 @@ def test_ftq_up_starts_a_dead_flower_and_a_dead_worker_again(home: Path) -> None
     with ftq_up(home, "tests.fake_up", "Ctrl-C") as (up, asks, _):
         assert up.stderr
         for module in ("flower", "tests.fake_worker"):
-            part = next(one for one in psutil.Process(up.pid).children() if module in one.cmdline())
-            part.kill()
+            os.kill(children(up.pid, module)[0], signal.SIGKILL)
             assert "ended with exit code -9: starts again in 2 s" in next(up.stderr)
-            left = {one.pid for one in psutil.Process(up.pid).children() if module in one.cmdline()}
-            until(lambda module=module, left=left: any(
-                module in one.cmdline() and one.pid not in left for one in psutil.Process(up.pid).children()
-            ))  # fmt: skip
+            left = children(up.pid, module)
+            until(lambda module=module, left=left: set(children(up.pid, module)) - set(left))
         until(lambda: _answers(asks))
 
 

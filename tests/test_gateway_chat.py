@@ -280,8 +280,9 @@ def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
 
 
 def test_a_file_that_is_damaged_or_gone_is_said_and_not_tried_again(
-    files: dict[str, models.Served], tmp_path: Path, client: openai.OpenAI
+    files: dict[str, models.Served], tmp_path: Path, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(reply, "FIRST_SECONDS", PATIENCE)  # a busy machine reads the file for longer
     damaged = tmp_path / "damaged.gguf"
     with files[NAME].gguf.open("rb") as whole:
         damaged.write_bytes(whole.read(5_000_000))

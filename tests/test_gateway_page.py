@@ -699,6 +699,13 @@ def test_a_keys_uploads_that_wait_are_few(gateway: Gateway) -> None:
     assert send(ann, "submit", **MODEL, upload=tokens[2]).status_code == 303
 
 
+def test_two_forms_of_a_key_may_make_room_at_once(gateway: Gateway) -> None:
+    """What the other has just deleted is still in the list, as a link to nothing is."""
+    ann_id, ann = gateway.other("ann")
+    (gateway.home / f".page-{ann_id}-x.partial").symlink_to("nothing")
+    assert send(ann, "dry", {"a.md": b"# A\n\nText.\n"}, **MODEL).status_code == 200
+
+
 def test_uploads_that_are_submitted_count_as_stored(gateway: Gateway) -> None:
     ann_id, ann = gateway.other("ann", bytes=1000)
     text = b"# A\n\n" + b"The pump has 2 bar.\n" * 30

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
+from benchmarks.drill_machine import children
 from ftq.files.run_dir import STAGES, RunDir, read_jsonl, write_json
 from ftq.settings import Settings
 from tests.forked import Forked
@@ -317,8 +318,17 @@ def test_only_a_worker_that_trains_one_run_at_a_time_keeps_one(
 def standbys(machine: Bench) -> list[int]:
     """The waiting processes of the machine's one worker."""
     child = machine.workers[-1].child()
-    found = psutil.Process(child).children() if child else []
-    return [each.pid for each in found if "tests.fake_stages.process.standby" in each.cmdline()]
+    return children(child, "tests.fake_stages.process.standby") if child else []
+
+
+def test_a_child_that_has_just_ended_hides_no_other() -> None:
+    ended = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    living = subprocess.Popen(["sleep", "1234"])
+    until(lambda: children(os.getpid(), "1234") == [living.pid])
+    living.kill()
+    living.wait()
+    ended.wait()
 
 
 @pytest.mark.slow

@@ -19,18 +19,22 @@ from ftq.files.run_dir import STAGES
 from ftq.servers import NOT_FOR_STAGES
 from ftq.trace import spans
 from tests.test_answers import Rig, rig
-from tests.tools import Bench, until
+from tests.tools import PATIENCE, Bench, until
 
 __all__ = ["rig"]  # a fixture
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
-FTQ = [sys.executable, "-c", "from cli.start import main; main()"]
+COMMAND = "from cli.start import main; main()"
+PATIENT = f"from ftq.trace import spans; spans.SEND_SECONDS = {PATIENCE}; {COMMAND}"  # with a collector that answers
 
 
 class Collector(ThreadingHTTPServer):
     """Takes what OpenTelemetry's exporter sends, or refuses it with `status`."""
 
     def __init__(self, status: int = 200) -> None:
+        from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+
+        self.request = trace_service_pb2.ExportTraceServiceRequest  # imported before anybody waits for an answer
         super().__init__(("127.0.0.1", 0), _Receive)
         self.status, self.taken = status, list[dict[str, Any]]()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
@@ -41,9 +45,7 @@ class _Receive(BaseHTTPRequestHandler):
     server: Collector
 
     def do_POST(self) -> None:
-        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-        asked = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
+        asked = self.server.request.FromString(self.rfile.read(int(self.headers["Content-Length"])))
         for sent in asked.resource_spans:
             service = {one.key: one.value.string_value for one in sent.resource.attributes}["service.name"]
             for span in sent.scope_spans[0].spans:
@@ -69,8 +71,8 @@ def collector() -> Iterator[Collector]:
     server.server_close()
 
 
-def submit(home: Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [*FTQ, "submit", "--model", "smollm2-135m", "--documents", str(folder), "--json"]
+def submit(home: Path, folder: Path, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, "submit", "--model", "smollm2-135m", "--documents", str(folder), "--json"]
     given = os.environ | {"FTQ_HOME": str(home)} | environment
     return subprocess.run(command, env=given, capture_output=True, text=True, timeout=300)
 
@@ -83,7 +85,7 @@ def test_a_run_is_one_trace(tmp_path: Path, collector: Collector) -> None:
         folder.mkdir(parents=True)
         (folder / "text.md").write_text("# Text\n\nThis is the text of a run.\n" * 12)
         (folder / "behave.json").write_text(json.dumps({"export": {"1": "user"}}))
-        sent = submit(bench.settings.home, folder, **environment)
+        sent = submit(bench.settings.home, folder, PATIENT, **environment)
         assert sent.returncode == 0, sent.stderr
         run_id = json.loads(sent.stdout)["id"]
         bench.start_worker("cpu,gpu")
@@ -104,6 +106,7 @@ def test_a_question_is_a_part_of_its_runs_trace(
     rig: Rig, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    monkeypatch.setattr(spans, "SEND_SECONDS", PATIENCE)
     spans._tracer.cache_clear()
     rig.ask("why?")
     until(lambda: collector.taken)
@@ -120,7 +123,7 @@ def test_a_collector_that_fails_harms_nothing(tmp_path: Path, documents: Path, c
     if collector == "is away":
         server.shutdown()
         server.server_close()
-    sent = submit(tmp_path / "artifacts", documents, OTEL_EXPORTER_OTLP_ENDPOINT=url)
+    sent = submit(tmp_path / "artifacts", documents, COMMAND, OTEL_EXPORTER_OTLP_ENDPOINT=url)
     assert sent.returncode == 0 and json.loads(sent.stdout)["id"]
     assert "OTEL" not in sent.stderr and "opentelemetry" not in sent.stderr and "Traceback" not in sent.stderr
     if collector == "refuses":

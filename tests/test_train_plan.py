@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from ftq.plan.plan import KEPT_BEFORE_TRAIN_JSON, Handover, Plan
 from ftq.spec import models, recipe
 from ftq.spec.options import parse
 from tests.tiny import sealed
+from tests.tools import instead_of_sleep
 from worker.stages.engine import device
 from worker.stages.train import plan
 
@@ -61,7 +61,7 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decide:
                kind: str = "llama", **options: Any) -> tuple[Plan, dict[str, Any]]:  # fmt: skip
         """`total`: GiB of the whole card, `gib` if nobody else holds any; `later`: GiB that are free at later looks."""
         report, looks = Heard(), [gib, *later]
-        monkeypatch.setattr(time, "sleep", lambda _: looks.pop(0))
+        instead_of_sleep(monkeypatch, lambda _: looks.pop(0))
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(looks[0] * GIB), int((total or gib) * GIB)))
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
         monkeypatch.setattr(torch.cuda, "set_device", lambda *_: None)

@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,9 +36,15 @@ def until(reached: Callable[[], Any], seconds: float = PATIENCE, pause: float = 
     return value
 
 
+def instead_of_sleep(monkeypatch: pytest.MonkeyPatch, act: Callable[[float], Any]) -> None:
+    """Let this thread call `act` where it would sleep. Threads that others have left behind sleep."""
+    here, sleep = threading.current_thread(), time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: (act if threading.current_thread() is here else sleep)(seconds))
+
+
 def give_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody give up a bucket for being slow: the seconds are those of a person on a machine at rest."""
-    for name in ("bucket.OPEN", "bucket.PROBE"):
+    for name in ("bucket.OPEN", "bucket.PROBE", "kinds.silence.PROBE"):
         monkeypatch.setattr(f"ftq.files.remote.{name}_SECONDS", PATIENCE)
     for name in ("ADVICE", "BUCKET"):
         monkeypatch.setattr(f"ftq.doctor.web.{name}_SECONDS", PATIENCE)

@@ -149,7 +149,11 @@ def _free(folder: Path, name: str, number: int) -> str:
 
 def _forget_old(home: Path, key: Key) -> None:
     """Make room for one more: what is too old goes, and what is too much of what has arrived."""
-    made = sorted(((folder.stat().st_mtime, folder) for folder in home.glob(f".page-{key.id}-*.partial")), reverse=True)
+    made = list[tuple[float, Path]]()
+    for folder in home.glob(f".page-{key.id}-*.partial"):
+        with suppress(FileNotFoundError):  # another form of the same key has made room meanwhile
+            made.append((folder.stat().st_mtime, folder))
+    made.sort(reverse=True)
     kept = [folder for at, folder in made if time.time() - at <= KEPT and not (folder / ARRIVING).exists()]
     for folder in [*(folder for at, folder in made if time.time() - at > KEPT), *kept[FORMS - 1 :]]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -44,8 +44,7 @@ def trim_at_times(settings: Settings) -> None:
 
 def trim(settings: Settings) -> list[str]:
     """Delete copies until the rest is within the limit, as far as that is allowed. The ids of their runs."""
-    copies = {path.parent.parent for path in settings.home.glob(f"[!.]*/{FOLDER}/*.json")}
-    folders = sorted(copies, key=record.used_at)
+    folders = sorted(filter(_is_copy, settings.home.glob("[!.]*")), key=record.used_at)
     sizes = {folder: size_of(folder) for folder in folders}
     over, gone = sum(sizes.values()) - bytes_of(settings), list[str]()
     for folder in folders:
@@ -57,6 +56,12 @@ def trim(settings: Settings) -> list[str]:
     if gone:
         log.info("copies of %d runs deleted here, the bucket has them: %s", len(gone), ", ".join(gone))
     return gone
+
+
+def _is_copy(folder: Path) -> bool:
+    with contextlib.suppress(OSError):  # deleted meanwhile
+        return any((folder / FOLDER).glob("*.json"))
+    return False
 
 
 def drop(folder: Path) -> bool:
