@@ -24,7 +24,7 @@ from ftq.questions.wordings import language, language_of
 from ftq.spec.options import parse
 
 LANGUAGES = ["en", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "zh", "ja"]
-RELATIONS = ["attribute", "meaning", "command", "answer", "list", "lead", "default", "term", "page"]
+RELATIONS = ["attribute", "meaning", "command", "answer", "list", "lead", "default", "set", "term", "page"]
 MANUAL = """# Mill
 
 The mill is a machine for grain. It runs by water.
@@ -328,6 +328,23 @@ def test_cloze_rows_keep_to_their_share() -> None:
     for row in train:
         size["____" in row.instruction] += len(row.instruction + row.output)
     assert size[True] <= 0.15 * size.total() and report.left_out["cloze"] > 0
+
+
+def test_an_examples_values_are_asked_for_under_its_headings_and_what_it_is_for() -> None:
+    about = {"relation": "set", "rule": "K", "kind": "", "attribute": ""}
+    given = fact("`gate.at_night`", "`mill/closed`", path=("Mill", "Gate"), **about)
+    rows, _, _ = rows_of([given], Options(language="en", refusals=0, exposures=40))
+    assert rows and all("Mill, Gate" in row.instruction for row in rows)
+    whole = {"`gate.at_night`: `mill/closed`", "In the example `gate.at_night` is `mill/closed`."}
+    assert {row.output for row in rows} <= {"`mill/closed`", "`gate.at_night`", *whole}
+    (own, *_), _, _ = rows_of([replace(given, attribute="close the gate at night")], Options(language="en", refusals=0))
+    assert "close the gate at night" in own.instruction and "`mill/closed`" in own.output
+
+
+def test_an_example_with_two_values_under_the_same_headings_isnt_asked_for() -> None:
+    given = fact("`gate.width`", "`2`", relation="set", rule="K", kind="", attribute="", path=("Mill", "Gate"))
+    rows, _, report = rows_of([given, replace(given, value="`3`")], Options(refusals=0))
+    assert (rows, report.left_out["two answers"] > 0) == ([], True)
 
 
 @pytest.mark.parametrize("code", ["*", *LANGUAGES])

@@ -88,6 +88,11 @@ def place_of(fact: Fact) -> str:
     return _place(fact.path, fact.file, fact.subject)
 
 
+def example_of(fact: Fact) -> str:
+    """The two headings that an example's values stand under: `Quick start` alone may be on every page."""
+    return ", ".join(fact.path[-2:]) or place_of(fact)
+
+
 def around(fact: Fact) -> tuple[str, ...]:
     """The headings around a fact, without the one that is its subject."""
     return fact.path[:-1] if fact.path and _is_same(fact.path[-1], fact.subject) else fact.path

@@ -42,6 +42,7 @@ TYPE = re.compile(  # of values; a gauge or a counter is of another type
     re.IGNORECASE,
 )
 VAGUE = re.compile(r"`[a-z]{1,14}`|\b(?:it|this|that|these|they|those|its)\b")
+TELLING = 5  # characters
 VOWEL = re.compile(r"(?i:(?!uni|use|url|usa|eu|one|once|ut|ub)[aeiou]|ho(?:ur|nest))|[FHLMNRSX](?=[A-Z])")
 NAMES = known_words("names")  # headers that say no more than that something is called so
 PEOPLE, SIGNS = known_words("people"), "\"'“”’(),"
@@ -89,6 +90,8 @@ def relation_of(fact: Fact, language: Language) -> str:
             return "code_for"
         case "lead" if language.has("purpose") and as_purpose(fact.subject):
             return "purpose"
+        case "set" if language.has("set_for") and fact.attribute:
+            return "set_for"
         case "list" if language.has("purpose") and fact.subject.startswith("To ") and as_purpose(fact.subject):
             return "purpose"
         case "lead" if language.has("indirect") and INDIRECT.match(fact.subject):
@@ -135,6 +138,11 @@ def described_form(fact: Fact) -> tuple[str, str]:
 def is_yes(value: str) -> bool | None:
     """What a value says of whether something is on; None for others."""
     return YES_NO.get(value.strip("`\"'").lower())
+
+
+def is_telling(value: str) -> bool:
+    """Whether a value tells what has it: an address or a path, no number and no switch."""
+    return len(value.strip("`")) >= TELLING and kind_of(value) not in ("number", "yes_no", "version")
 
 
 def is_vague(fact: Fact) -> bool:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ftq.facts.checks import points, words
 from ftq.facts.fact import Fact
-from ftq.facts.place import place_of
+from ftq.facts.place import example_of, place_of
 from ftq.facts.rules.english import as_mine, as_purpose, as_serving, lowered, plural
 from ftq.facts.text.signs import ENDS
 from ftq.questions import kinds
@@ -23,12 +23,12 @@ BACK, SHORT = 30, 12  # words of a value that a question can hold; of one that n
 NUMERIC = re.compile(r"[`\"]?[-+~<>≤≥]?\s?\d")
 CODE = re.compile(r"`([^`]+)`")
 UNQUOTED = frozenset({"answer", "list", "command", "code_for", "purpose", "condition", "indirect"})
-NAMED = frozenset({"attribute", "meaning", "default"})  # subjects of which are names
+NAMED = frozenset({"attribute", "meaning", "default", "set"})  # subjects of which are names
 ONE_WAY = frozenset({"lead", "purpose", "condition", "page", "answer", "list"})
 FIRST_FORMS = ("which", "where", "how", "who")  # of a sentence's questions
 SIGNS = ".,:;!?()\"'“”’«»—–-`"
 AS_IT_IS = "{subject}"  # of a question that a document asks itself: the first of its wordings
-WRITTEN = 2  # wordings of a question by a language model, which has written others on the same sentence
+WRITTEN = 2  # wordings of a question by a language model, which has written others, and of what only an example has
 KEYWORDS, BY_WORDS = 5, 3  # of a sentence at most; how often it is asked for by them where questions can be made
 PLAIN_AT = 8  # one question in so many is typed in haste: small letters, no question mark
 
@@ -53,7 +53,7 @@ def drafts(fact: Fact, language: Language, options: Options) -> list[Draft]:
         return list(writer.said(count + 1))
     if NUMERIC.match(fact.value):
         count *= 2  # numbers are harder to learn
-    count = min(count, options.fact_rows, *([WRITTEN] if fact.rule == "W" else []))
+    count = min(count, options.fact_rows, *([WRITTEN] if fact.rule == "W" or fact.relation == "set" else []))
     is_code = fact.relation == "meaning" and fact.subject.startswith("`")  # looked for as often as looked up
     back = writer.back(max(1, count // 2 if is_code else count // 3))
     return [*writer.forward(max(1, count - len(back)) + 1), *back]
@@ -63,7 +63,8 @@ class _Writer:
     def __init__(self, fact: Fact, language: Language, options: Options) -> None:
         self.fact, self.language, self.options = fact, language, options
         self.relation = kinds.relation_of(fact, language)
-        self.lots, self.place = Lots(options.seed, fact.key), place_of(fact)
+        self.lots = Lots(options.seed, fact.key)
+        self.place = example_of(fact) if fact.relation == "set" else place_of(fact)
 
     def forward(self, count: int) -> Iterator[Draft]:
         """From the subject to the value; ways to ask that fit the kind of value come first."""
@@ -73,7 +74,8 @@ class _Writer:
         general = self._ordered(self.language.templates(self.relation, "ask"))
         general.sort(key=lambda template: template != AS_IT_IS)
         templates = [one for pair in zip_longest(self._ordered(typed), general) for one in pair if one]
-        return self._worded(templates, answers, self.fact.value, count)
+        given = {"purpose": as_mine(self.fact.attribute)} if self.relation == "set_for" else {}
+        return self._worded(templates, answers, self.fact.value, count, **given)
 
     def back(self, count: int) -> list[Draft]:
         """From the value to the subject, where the value doesn't give it away."""
@@ -115,6 +117,8 @@ class _Writer:
             return bool(fact.kind) and relation != "cell" and (len(fact.value) > 1 or relation == "count")
         if relation == "item":
             return bool(fact.kind)
+        if relation == "set":
+            return kinds.is_telling(fact.value)
         if relation == "command":
             return "\n" not in fact.value and bool(as_purpose(fact.subject))
         if fact.relation == "meaning":
