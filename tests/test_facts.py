@@ -436,6 +436,30 @@ def test_what_is_no_text_leaves_no_fact() -> None:
     ]
 
 
+def test_what_a_heading_defines_is_its_text_however_deep() -> None:
+    source = (
+        "#### `MILL_PORT=<number>` {#port}\n\n: The port that the mill listens at.\n\n: Defaults to `8000`.\n\n"
+        "    ```sh\n    mill start\n    ```\n\n## Gates\n\nA gate lets water in.\n\n    mill open\n"
+    )
+    assert found(source, "OK") == [
+        ("meaning", "`MILL_PORT`", "The port that the mill listens at.", 3),
+        ("default", "`MILL_PORT`", "`8000`", 5),
+    ]
+    first, second = list(Document(source).sections())[1:]
+    assert [type(block).__name__ for block in first.blocks + second.blocks] == [
+        "Paragraph",
+        "Paragraph",
+        "Code",
+        "Paragraph",
+        "Code",
+    ]
+
+
+@pytest.mark.parametrize("said", ["Defaults to no prefix.", "Defaults to `a` for Linux and `b` for macOS."])
+def test_a_default_that_is_one_of_two_or_none_isnt_told(said: str) -> None:
+    assert not found(f"## `mill_prefix`\n\n{said}\n", "K")
+
+
 def test_notes_and_lists_of_any_mark_are_text() -> None:
     source = (
         "````{note}\n```{tip}\nThe lease is a promise of one minute.\n```\n````\n\n"
