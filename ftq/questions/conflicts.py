@@ -10,7 +10,7 @@ from functools import lru_cache
 from ftq.facts import READERS
 from ftq.facts.checks import words
 from ftq.facts.fact import Fact
-from ftq.facts.place import around, example_of, place_of
+from ftq.facts.place import around, place_of
 from ftq.facts.rules.english import SAYS
 from ftq.questions.kinds import VAGUE
 from ftq.questions.row import Contradiction, Stated
@@ -170,7 +170,7 @@ def _topic(draft: Draft) -> Topic:
         return None
     if fact.relation == "set":  # of an example
         told = fact.subject if draft.gist == fact.value else fact.value
-        return fact.relation, "forward" if draft.gist == fact.value else "back", _name(told), "", example_of(fact)
+        return fact.relation, "forward" if draft.gist == fact.value else "back", _name(told), "", place_of(fact)
     if draft.gist == fact.value:
         attribute = fact.attribute if fact.relation == "attribute" else ""
         is_placed = fact.relation in VAGUELY and VAGUE.fullmatch(fact.subject) is not None

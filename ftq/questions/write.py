@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from ftq.facts.checks import points, words
 from ftq.facts.fact import Fact
-from ftq.facts.place import example_of, place_of
+from ftq.facts.place import place_of
 from ftq.facts.rules.english import as_mine, as_purpose, as_serving, lowered, plural
 from ftq.facts.text.signs import ENDS
 from ftq.questions import kinds
 from ftq.questions.english import Asked, order_of, questions_on
 from ftq.questions.row import Lots, Options
+from ftq.questions.stated.figures import stated_in
 from ftq.questions.wordings import Language
 
 CLOZE = "____"
@@ -63,8 +64,7 @@ class _Writer:
     def __init__(self, fact: Fact, language: Language, options: Options) -> None:
         self.fact, self.language, self.options = fact, language, options
         self.relation = kinds.relation_of(fact, language)
-        self.lots = Lots(options.seed, fact.key)
-        self.place = example_of(fact) if fact.relation == "set" else place_of(fact)
+        self.lots, self.place = Lots(options.seed, fact.key), place_of(fact)
 
     def forward(self, count: int) -> Iterator[Draft]:
         """From the subject to the value; ways to ask that fit the kind of value come first."""
@@ -115,10 +115,8 @@ class _Writer:
         fact = self.fact
         if relation in ("attribute", "cell", "count", "several"):
             return bool(fact.kind) and relation != "cell" and (len(fact.value) > 1 or relation == "count")
-        if relation == "item":
-            return bool(fact.kind)
-        if relation == "set":
-            return kinds.is_telling(fact.value)
+        if relation in ("item", "set"):
+            return bool(fact.kind) if relation == "item" else kinds.is_telling(fact.value)
         if relation == "command":
             return "\n" not in fact.value and bool(as_purpose(fact.subject))
         if fact.relation == "meaning":
@@ -141,7 +139,8 @@ class _Writer:
     def said(self, count: int) -> Iterator[Draft]:
         """What a sentence answers: which, whether, how many; and its keywords, in any language with spaces."""
         fact, is_english = self.fact, self.language.code == "en"
-        asked = questions_on(fact.sentence, fact.attribute) if is_english and not fact.kind else []
+        on_sentence = questions_on(fact.sentence, fact.attribute) if is_english and not fact.kind else []
+        asked = on_sentence or ([] if fact.kind else stated_in(fact.sentence, self.language))
         asked.sort(key=lambda one: (one.form not in FIRST_FORMS, self.lots(one.form)))
         room = max(count // 3, min(count - len(asked), BY_WORDS)) if is_english else count
         mixed = (one for pair in zip_longest(asked, islice(self._by_words(), room)) for one in pair if one is not None)

@@ -15,10 +15,12 @@ from ftq.facts.rules.terms import named, option_name
 
 STATED = re.compile(
     r"(?i:\bdefaults?(?:\svalue)?(?:\sto|\sis|\s?[:=])|\bby default,?(?:\sis|\sit is)|"
-    r"standard(?:wert)?\s?[:=]|par défaut\s?:|"
-    r"valor (?:predeterminado|padrão)\s?:|predefinito\s?:|standaard\s?:|domyślnie\s?:|по умолчанию\s?[:—]|"
+    r"standard(?:wert)?\s?[:=]|standardwert (?:ist|beträgt)|par défaut\s?:|valeur par défaut est(?: de)?|"
+    r"valor (?:predeterminado|por defecto|padrão)(?:\s?:| es(?: de)?| é(?: de)?)|predefinito(?:\s?:| è(?: di)?)|"
+    r"standaard\s?:|standaardwaarde is|domyślnie\s?:|wartość domyślna (?:to|wynosi)|по умолчанию\s?(?:[:—]|равно)|"
     r"默认(?:值)?(?:为|是|[:：])|デフォルト(?:値)?(?:は|[:：]))\s{0,3}"
-    r"(`[^`]{1,60}`|\"[^\"\n]{1,60}\"|-?\d[\w.,%]{0,20}(?:\s(?:seconds?|minutes?|hours?|days?|bytes|[KMG]i?B|ms|s|MB|GB))?"
+    r"(`[^`]{1,60}`|\"[^\"\n]{1,60}\"|-?\d[\w.,%]{0,20}(?:\s(?:seconds?|minutes?|hours?|days?|bytes|[KMG]i?B|ms|s|MB|GB|Sekunden|Minuten|Stunden|Tage|secondes|"
+    r"heures|jours|segundos|minutos|horas|días|dias|secondi|minuti|ore|giorni|seconden|minuten|dagen|секунд|минут|дней)\b)?"
     r"|(?i:true|false|none|null|yes|off|empty)\b|(?i:no|on)\b(?!\s\w))"  # `no prefix` is another one
 )
 ELSE = re.compile(r"\s(?:for|if|in|on|when|under|with)\b[^.;]*(?:`|\d)")  # the default is one of two
