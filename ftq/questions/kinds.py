@@ -9,11 +9,13 @@ from ftq.facts.checks import RECENT, known_words
 from ftq.facts.fact import Fact
 from ftq.facts.rules.defaults import REQUIRED
 from ftq.facts.rules.english import SAYS, as_purpose, as_serving, is_plural, lowered
+from ftq.facts.rules.prose import IN_WORDS
 from ftq.questions.wordings import Language
 
 INDIRECT = re.compile(r"(?:How|Why|What|When|Where|Who|Which) \w")
 UNIT = re.compile(
-    r"[-+~<>≤≥]?\s?\d[\d.,]*\s?(?:(?P<duration>ms|s|sec|min|h|hrs?|(?:milli|micro)?seconds?|minutes?|hours?|days?|weeks?|"
+    rf"(?:[-+~<>≤≥]?\s?\d[\d.,]*\s?|{IN_WORDS} )(?:"
+    r"(?P<duration>ms|s|sec|min|h|hrs?|(?:milli|micro)?seconds?|minutes?|hours?|days?|weeks?|"
     r"months?|years?)|(?P<size>[KMGT]i?B?|bytes?|bits?)|(?P<percent>%|percent))",
     re.IGNORECASE,
 )
