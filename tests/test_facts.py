@@ -235,6 +235,102 @@ def test_rule_k_reads_comments_of_keys_and_defaults() -> None:
     ]
 
 
+COMPOSE = """Start it with this file:
+
+```yaml
+services:
+  # security_opt is needed for rootless podman
+  mill:
+    image: mill/mill:1.7
+    security_opt:
+      - "label=type:container_runtime_t"
+    environment:
+      - "MILL_WORKERS=20"  # how many stones may turn at once
+      - TZ=Europe/Paris
+    deploy:
+      placement:
+        constraints:
+          - node.role == manager
+      timeout-minutes: 15
+ports:
+  - target: 80
+    protocol: udp
+  - target: 81
+    protocol: tcp
+run: |
+  timeout: 5
+on: # what begins it all
+  push:
+```
+"""
+
+
+def test_values_deep_in_an_example_are_asked_for_by_their_paths() -> None:
+    assert [(fact.subject, fact.value, fact.line) for fact in facts_of(COMPOSE, "a.md") if fact.relation == "set"] == [
+        ("`services.mill.image`", "`mill/mill:1.7`", 7),
+        ("`MILL_WORKERS`", "`20`", 11),
+        ("`TZ`", "`Europe/Paris`", 12),
+        ("`services.mill.deploy.timeout-minutes`", "`15`", 17),
+    ]
+    said = [
+        (fact.subject, fact.value) for fact in facts_of(COMPOSE, "a.md", frozenset("K")) if fact.relation == "meaning"
+    ]
+    assert said == [("`MILL_WORKERS`", "how many stones may turn at once"), ("`on`", "what begins it all")]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ("Start it with this file:", "You get this error:"),  # of what is wrong
+        ("Start it with this file:", "This is a file."),  # that introduces nothing
+        ("```yaml", "```python"),
+        ("mill/mill:1.7", "<your image>"),
+        (
+            "    image: mill/mill:1.7",
+            "    image: mill/mill:1.7\n```\n\nor:\n\n```yaml\nservices:\n  mill:\n    image: x/y",
+        ),
+    ],
+)
+def test_an_example_is_asked_for_where_it_is_one_and_its_value_is_known(changed: tuple[str, str]) -> None:
+    found = facts_of(COMPOSE.replace(*changed), "a.md")
+    assert not [fact for fact in found if fact.relation == "set" and fact.subject == "`services.mill.image`"]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            "env\n# Seconds until a session ends\nSESSION_TIMEOUT=30",
+            [("`SESSION_TIMEOUT`", "Seconds until a session ends")],
+        ),
+        ("\n# where the data lies\n#DATA_DIR=/srv/data", []),  # nothing is set there
+        ("ini\n# where the data lies\n#DATA_DIR=/srv/data", [("`DATA_DIR`", "where the data lies")]),
+        ("ini\n[Service]\n# begins again after a crash\nRestart=always", [("`Restart`", "begins again after a crash")]),
+        ("sh\nexport MILL_GATE=open  # which gate lets water in", [("`MILL_GATE`", "which gate lets water in")]),
+        ("sh\nMILL_GATE=open mill start  # which gate lets water in", []),  # a command
+        ("yaml\nGIT_DEPTH: 0  # avoid a shallow clone", [("`GIT_DEPTH: 0`", "avoid a shallow clone")]),
+        ("conf\nplugin {\n  a_b = yes  # the plugin that grinds\n}", [("`plugin.a_b`", "the plugin that grinds")]),
+        ("toml\n[mill.gate]\nwidth = 2  # room for the water", [("`mill.gate.width`", "room for the water")]),
+        ("toml\n# All about the database\nhost = 'a'\nport = 5", []),  # on both
+        ("yaml\n# - name: old\n#   how it was before\nname: new", []),  # an item that is switched off
+        ("yaml\nport: 80  # change this to your port", []),
+        ("yaml\nport: 80  # v2 (port of the old server)", []),
+        ("yaml\nport: 80  # the server is old", []),  # of which the setting isn't
+    ],
+)
+def test_comments_say_what_settings_are(code: str, said: list[tuple[str, str]]) -> None:
+    facts = facts_of(f"# Mill\n\n```{code}\n```\n", "a.md", frozenset("K"))
+    assert [(fact.subject, fact.value) for fact in facts if fact.relation == "meaning"] == said
+
+
+def test_of_many_values_of_an_example_some_are_asked_for_and_the_others_told() -> None:
+    cuts: list[Cut] = []
+    lines = "\n".join(f"mill_{number}: {number}0" for number in range(30))
+    (section,) = Document(f"Set these:\n\n```yaml\n{lines}\n```\n").sections()
+    assert len(list(facts_in(section, "a.md", frozenset("K"), cuts))) == 24
+    assert cuts == [Cut("a.md", 28, "value of an example", 6)]
+
+
 def test_a_default_is_found_in_each_form_with_what_it_is_of() -> None:
     source = (
         "# Watch\n\n## `workers`\n\nMaximum number of workers at once. (default `10`)\n\n"
@@ -338,6 +434,30 @@ def test_what_is_no_text_leaves_no_fact() -> None:
         ("meaning", "broker", "The broker is a queue of messages.", 19),
         ("meaning", "worker", "The worker is a process on a machine.", 22),
     ]
+
+
+def test_what_a_heading_defines_is_its_text_however_deep() -> None:
+    source = (
+        "#### `MILL_PORT=<number>` {#port}\n\n: The port that the mill listens at.\n\n: Defaults to `8000`.\n\n"
+        "    ```sh\n    mill start\n    ```\n\n## Gates\n\nA gate lets water in.\n\n    mill open\n"
+    )
+    assert found(source, "OK") == [
+        ("meaning", "`MILL_PORT`", "The port that the mill listens at.", 3),
+        ("default", "`MILL_PORT`", "`8000`", 5),
+    ]
+    first, second = list(Document(source).sections())[1:]
+    assert [type(block).__name__ for block in first.blocks + second.blocks] == [
+        "Paragraph",
+        "Paragraph",
+        "Code",
+        "Paragraph",
+        "Code",
+    ]
+
+
+@pytest.mark.parametrize("said", ["Defaults to no prefix.", "Defaults to `a` for Linux and `b` for macOS."])
+def test_a_default_that_is_one_of_two_or_none_isnt_told(said: str) -> None:
+    assert not found(f"## `mill_prefix`\n\n{said}\n", "K")
 
 
 def test_notes_and_lists_of_any_mark_are_text() -> None:

@@ -24,7 +24,7 @@ from ftq.questions.wordings import language, language_of
 from ftq.spec.options import parse
 
 LANGUAGES = ["en", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "zh", "ja"]
-RELATIONS = ["attribute", "meaning", "command", "answer", "list", "lead", "default", "term", "page"]
+RELATIONS = ["attribute", "meaning", "command", "answer", "list", "lead", "default", "set", "term", "page"]
 MANUAL = """# Mill
 
 The mill is a machine for grain. It runs by water.
@@ -328,6 +328,55 @@ def test_cloze_rows_keep_to_their_share() -> None:
     for row in train:
         size["____" in row.instruction] += len(row.instruction + row.output)
     assert size[True] <= 0.15 * size.total() and report.left_out["cloze"] > 0
+
+
+@pytest.mark.parametrize(
+    ("sentence", "value", "question"),
+    [
+        ("The server listens on port 8080.", "8080", "On which port does the server listen?"),
+        ("The mill uses port 80.", "80", "Which port does the mill use?"),
+        ("The list is updated every 24 hours.", "24 hours", "How often is the list updated?"),
+        ("The queue holds up to 500 messages.", "500", "How many messages does the queue hold?"),
+        ("The trial period is 14 days long.", "14 days", "How long is the trial period?"),
+        ("The limit is 50 requests per second.", "50", "What is the limit?"),
+        (
+            "A voucher expires one year after it is issued.",
+            "one year",
+            "How long after it is issued does a voucher expire?",
+        ),
+        ("The meeting takes 15 to 30 minutes.", "30 minutes", ""),  # whose end alone says nothing
+        ("The option is to close the port 25/tcp.", "25", ""),
+        ("The 12 week period begins in spring.", "12 week", ""),
+    ],
+)
+def test_a_figure_is_asked_for_with_what_stands_around_it(sentence: str, value: str, question: str) -> None:
+    asked = [one.question for one in questions_on(sentence, value) if one.form in ("which", "in place")]
+    assert asked[:1] == [question] if question else asked == []
+
+
+def test_a_duration_in_words_is_a_figure() -> None:
+    (said, *_) = [one for one in facts_of("A voucher of the mill expires after two years.", "a.md") if one.rule == "P"]
+    assert said.attribute == "two years"
+    assert "After how many years does a voucher of the mill expire?" in map(
+        lambda one: one.question, questions_on(said.value, said.attribute)
+    )
+
+
+def test_an_examples_values_are_asked_for_under_its_headings_and_what_it_is_for() -> None:
+    about = {"relation": "set", "rule": "K", "kind": "", "attribute": ""}
+    given = fact("`gate.at_night`", "`mill/closed`", path=("Mill", "Gate"), **about)
+    rows, _, _ = rows_of([given], Options(language="en", refusals=0, exposures=40))
+    assert rows and all("Mill, Gate" in row.instruction for row in rows)
+    whole = {"`gate.at_night`: `mill/closed`", "In the example `gate.at_night` is `mill/closed`."}
+    assert {row.output for row in rows} <= {"`mill/closed`", "`gate.at_night`", *whole}
+    (own, *_), _, _ = rows_of([replace(given, attribute="close the gate at night")], Options(language="en", refusals=0))
+    assert "close the gate at night" in own.instruction and "`mill/closed`" in own.output
+
+
+def test_an_example_with_two_values_under_the_same_headings_isnt_asked_for() -> None:
+    given = fact("`gate.width`", "`2`", relation="set", rule="K", kind="", attribute="", path=("Mill", "Gate"))
+    rows, _, report = rows_of([given, replace(given, value="`3`")], Options(refusals=0))
+    assert (rows, report.left_out["two answers"] > 0) == ([], True)
 
 
 @pytest.mark.parametrize("code", ["*", *LANGUAGES])

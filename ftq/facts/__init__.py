@@ -16,6 +16,7 @@ from ftq.facts.place import Place, Rule
 from ftq.facts.records.json_text import decode
 from ftq.facts.records.names import COMPARED, subject_key
 from ftq.facts.rules import code, data, front, lists, prose, tables, terms
+from ftq.facts.rules.settings import examples as settings
 from ftq.facts.structure import Document
 
 __all__ = ["ALL", "RULES", "Cut", "Fact", "New", "distinct", "facts_in", "facts_in_front", "facts_of", "facts_of_json"]
@@ -27,7 +28,7 @@ READERS: dict[str, Rule] = {
     "T": tables.table,
     "O": terms.option,
     "D": terms.definition,
-    "K": code.key,
+    "K": settings.key,
     "C": code.command,
     "L": lists.listing,
     "S": prose.statement,
@@ -116,10 +117,10 @@ class New:
 
     def __call__(self, fact: Fact) -> bool:
         value = fact.sentence if fact.relation == "term" else fact.value  # one word is blanked in many sentences
-        attribute = "" if fact.relation == "default" else fact.attribute.lower()
+        is_set = fact.relation in ("default", "set")
+        attribute = "" if is_set else fact.attribute.lower()
         same = hash((fact.relation, fact.subject.lower(), attribute, alike(value)))
-        has_own = fact.sentence and fact.relation != "default"
-        stated = hash((fact.relation, alike(fact.sentence))) if has_own else same
+        stated = hash((fact.relation, alike(fact.sentence))) if fact.sentence and not is_set else same
         is_new = same not in self._seen and stated not in self._seen
         self._seen.add(same)
         self._seen.add(stated)

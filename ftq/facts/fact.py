@@ -16,7 +16,7 @@ RULES = {
     "P": "plain sentences: whether, which, how many, and their keywords",
     "B": "sentences with a term blanked",
     "F": "front matter",
-    "K": "keys and values in code; defaults",
+    "K": "settings in code: what their comments and examples say; defaults",
     "J": "JSON of other shapes",
     "N": "what the documents don't say",
     "W": "questions that a language model wrote",
@@ -45,7 +45,8 @@ class Fact:
 
     Relations: attribute (a table's or an object's), item (one of several in a cell), meaning, command (a purpose and
     its code), answer (a question's), list, lead (a heading's first sentences), purpose, condition, term (blanked in its
-    sentence), page, default (where it is told, `attribute` says of what in words), said (a whole sentence; `attribute`
+    sentence), page, default (where it is told, `attribute` says of what in words), set (by an example, for what
+    `attribute` says), said (a whole sentence; `attribute`
     is the part of it that can be asked after, `kind` the heading that it needs).
     """
 

@@ -27,6 +27,7 @@ TABLE = "\0"  # no text has it
 FRONT = 20_000  # characters of front matter that are read as YAML or TOML
 REFERENCE = re.compile(r" {0,3}\[([^\[\]^]{1,200})\]:\s*\S")
 REMARK = re.compile(r" {0,3}\[(?://|comment|_|#|\^_\^)[^\[\]]{0,20}\]:\s*(?:#|<>)", re.IGNORECASE)  # of Markdown's own
+DEFINES = (": ", ":\t")  # what a heading names, with all that is indented below it
 FIELD_OF_NOTE = re.compile(r"(\s*)(?:[-*+]\s+)?([^\W\d_][\w -]{0,40})::\s+(?=\S)")  # Dataview's `Key:: value`
 COLONS = re.compile(r"\s*:{3,}(?:\s|\{|\[|\w|$)")
 ADMONITION = re.compile(r"(\s*)(?:!!!|\?\?\?\+?)(?:\s+[\w-]+|[\w-]+(?=\s*(?:[\"']|$)))|(\s*)===\+?\s+[\"']")
@@ -130,6 +131,7 @@ class _Sweep:
         self.until, self.is_component = "", False  # what ends an element or its tag
         self.in_html = False  # up to an empty line
         self.indents: list[int] = []  # of the admonitions around
+        self.is_headed = False  # a heading is right above
         self.directive = -1  # the indent of one whose content is none
         self.after_directive = False
         self.number = -1
@@ -197,8 +199,13 @@ class _Sweep:
             return "", ""
         self.after_directive = False
         first = line.lstrip()[0]
+        is_headed, self.is_headed = self.is_headed, first == "#"
         if first == "<":
             return self._html(line)
+        if is_headed and line.startswith(DEFINES):
+            self.indents.append(4)
+            self.is_headed = True  # it may have another one
+            return line[1:].lstrip(), line[1:].lstrip()
         return self._marked(line) if first in "!?=:{[%>•(." or ":: " in line else (line, line)
 
     def _in_element(self, line: str) -> tuple[str, str]:

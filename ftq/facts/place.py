@@ -84,7 +84,12 @@ def stem_of(file: str) -> str:
 
 
 def place_of(fact: Fact) -> str:
-    """The nearest heading that names something else than the fact's subject, else the file's name."""
+    """The nearest heading that names something else than the fact's subject, else the file's name.
+
+    Of an example the two headings that it stands under: `Quick start` alone may be on every page.
+    """
+    if fact.relation == "set":
+        return ", ".join(fact.path[-2:]) or stem_of(fact.file)
     return _place(fact.path, fact.file, fact.subject)
 
 

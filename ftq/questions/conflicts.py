@@ -18,7 +18,7 @@ from ftq.questions.wordings import Spoken
 from ftq.questions.write import Draft
 
 COMPARED = ("attribute", "default")  # other relations may be worded in two ways and mean the same
-TOPICAL = frozenset({*COMPARED, "item", "meaning", "answer", "lead"})  # of the others only the words count
+TOPICAL = frozenset({*COMPARED, "item", "set", "meaning", "answer", "lead"})  # of the others only the words count
 VAGUELY = ("meaning", "default")  # asked under their headings where their subjects are vague
 NAMED = 5  # subjects of one section that an answer lists at most
 VALUE = 8  # words of a value that can be compared
@@ -168,6 +168,9 @@ def _topic(draft: Draft) -> Topic:
     fact = draft.fact
     if fact.relation not in TOPICAL:
         return None
+    if fact.relation == "set":  # of an example
+        told = fact.subject if draft.gist == fact.value else fact.value
+        return fact.relation, "forward" if draft.gist == fact.value else "back", _name(told), "", place_of(fact)
     if draft.gist == fact.value:
         attribute = fact.attribute if fact.relation == "attribute" else ""
         is_placed = fact.relation in VAGUELY and VAGUE.fullmatch(fact.subject) is not None

@@ -20,6 +20,7 @@ from ftq.facts.rules.english import (
     led,
 )
 from ftq.questions.kinds import kind_of, who_of
+from ftq.questions.stated.measures import BOUND, EVERY, NUMBERED, RANGE, SEVERAL, SINGLE, UNIT, UNITS, UNTIL, YEAR
 
 PREPOSITION = re.compile(
     r"(?P<before>.*?)\s?\b(?P<preposition>in|to|from|at|on|with|by|for|under|after|within|into|of) (?:the |a |an )?$"
@@ -46,9 +47,6 @@ ANOTHER = re.compile(r"\b(?:and|but|while|which|that|who) ")  # verb may follow
 OTHERS = re.compile(r", (?:you|we|i) ", re.IGNORECASE)  # whose clause is another one
 FOLLOWS = known_words("follows")  # what goes on behind a noun
 THINGS, NO_THINGS = re.compile(r"[a-z]{3,}s"), known_words("no_plurals")
-UNITS = re.compile(
-    r"\d[\d.,]*\s?(seconds|minutes|hours|days|weeks|months|years|bytes|bits|percent|lines|cores|tokens)$"
-)
 
 
 class Asked(NamedTuple):
@@ -123,13 +121,14 @@ def _is_asked_for(clause: Clause) -> bool:
 
 def _after_value(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
     """`How many`, `which option`, `where`: the value's place is asked for."""
-    kind = kind_of(value)
+    units = UNITS.search(value)
+    kind = kind_of(value) or ("number" if units else "")
     verb = clause.verb or clause.auxiliary
     if value in clause.subject:
         before, after = (part.strip() for part in clause.subject.split(value, 1))
         if before.lower() in ("", "the"):
             noun, after = _noun(kind, after)
-            if not kind:
+            if not kind or (kind == "duration" and after):  # `the 12 week period`
                 return
             after = "" if after.startswith("and ") else after
             rest = clause.end if clause.verb else clause.rest
@@ -138,6 +137,9 @@ def _after_value(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
     if value not in clause.rest:
         return
     before, after = clause.rest.split(value, 1)
+    if RANGE.search(before):
+        return  # `15 to 30 minutes`
+    before = BOUND.sub("", before)
     if (
         set(after) & set(",;(:")
         or set(before) & set(",:;")
@@ -145,7 +147,15 @@ def _after_value(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
         or ANOTHER.search(after)
     ):
         return
-    units = UNITS.search(value)
+    if kind == "duration" and after.startswith((" after ", " before ")):  # `expires one year after it is issued`
+        said = f"{clause.auxiliary} {clause.subject} {UNTIL.sub('', before)}"
+        yield Asked(f"How long{after} {said}{clause.tail}?", sentence, "which")
+        return
+    if kind == "duration" and (every := EVERY.fullmatch(before)):
+        yield Asked(
+            f"How often {clause.auxiliary} {clause.subject} {every['before']} {after}{clause.tail}?", sentence, "which"
+        )
+        return
     noun, after = _noun(kind, after.strip())
     if not kind and after and after.split()[0] not in FOLLOWS:
         thing, _, after = after.partition(" ")  # `Prometheus metrics`
@@ -158,11 +168,18 @@ def _after_value(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
         and (UNIT.match(after) or before.split()[-1:] != before.lower().split()[-1:])
     ):
         return  # `4000 rpm`, `Node 20`: what stands beside it belongs to the number
-    if clause.auxiliary in BE and not clause.verb and not before.strip() and kind in ("size", "percent"):
-        noun = "What"  # `the share is 80 %`
+    is_equal = clause.auxiliary in BE and not clause.verb and not before.strip()
+    if is_equal and (kind in ("size", "percent") or (kind == "number" and after.startswith("per "))):
+        noun, after = "What", ""  # `the share is 80 %`, `the limit is 50 requests per second`
     noun = f"How many {units.group(1)}" if units and before.strip() else noun
+    after = after.removeprefix("long").strip() if noun == "How long" else after
     if after.startswith("of ") and noun.startswith("How"):
         noun, after = f"{noun} {after}", ""  # `12 months of the birth`
+    if kind == "number" and after[:1] != "/" and (counted := NUMBERED.fullmatch(before)):  # `listen on port 8080`
+        asked = f"{counted['preposition'].title()} which" if counted["preposition"] else "Which"
+        told = f"{clause.auxiliary} {clause.subject} {counted['before']} {after}{clause.tail}"
+        yield Asked(f"{asked} {counted['noun']} {told}?", sentence, "which")
+        return
     if (match := PREPOSITION.fullmatch(before)) and kind:
         before, preposition = match["before"], match["preposition"]
         if kind == "path" and preposition in WHERE:
@@ -203,7 +220,6 @@ def _noun(kind: str, after: str) -> tuple[str, str]:
 
 
 BE = frozenset({"is", "are", "was", "were", "am"})
-UNIT = re.compile(r"(?!(?:a|an|and|as|at|by|for|if|in|of|on|or|per|so|to|up)\b)[^\W\d_][\w/²³.]{0,3}(?:\s|$)|[°€$£%]")
 QUESTION_WORDS = {
     "duration": "How long", "size": "How much", "percent": "How much", "version": "Which version",
     "path": "Which file", "option": "Which option", "variable": "Which variable", "command": "Which command",
@@ -215,10 +231,6 @@ NOUNS_OF = {
 }  # fmt: skip
 IN_PLACE = {**QUESTION_WORDS, "path": "which file or folder"}
 COUNTED = re.compile(r" [a-z]{3,}s\b")
-SEVERAL = re.compile(  # what is counted, with two words before it at most
-    r"(?:(?!(?:a|an|and|as|at|by|for|from|if|in|is|of|on|or|per|so|than|to|up|was|with)\b)[a-z-]+ ){0,2}?[a-z]{3,}s\b"
-)
-YEAR = re.compile(r"1[5-9]\d\d|20\d\d")
 ARTICLE = re.compile(r"\b(?:[Tt]he|[Aa]n?) \Z")
 NAMED = re.compile(r" (?:options?|flags?|commands?|settings?|files?|directory|folder|variables?|parameters?|keys?)\b")
 
@@ -231,6 +243,10 @@ def _in_place(sentence: str, value: str) -> list[Asked]:
         counted = COUNTED.match(sentence, sentence.index(value) + len(value))
         words = "how many" if counted else ""
     if not words or sentence.startswith(("For ", "Don't ", "Use ")):
+        return []
+    before, after = sentence.split(value, 1)
+    is_part = after.startswith(" of ") if kind_of(value) == "size" else SINGLE.match(value) and after[1:2].isalpha()
+    if RANGE.search(before) or before.endswith("every ") or (is_part and not after.startswith(" after ")):
         return []
     words = words[0].lower() + words[1:] if sentence.index(value) else words[0].upper() + words[1:]
     if NAMED.match(sentence, sentence.index(value) + len(value)):

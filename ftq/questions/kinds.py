@@ -9,11 +9,13 @@ from ftq.facts.checks import RECENT, known_words
 from ftq.facts.fact import Fact
 from ftq.facts.rules.defaults import REQUIRED
 from ftq.facts.rules.english import SAYS, as_purpose, as_serving, is_plural, lowered
+from ftq.facts.rules.prose import IN_WORDS
 from ftq.questions.wordings import Language
 
 INDIRECT = re.compile(r"(?:How|Why|What|When|Where|Who|Which) \w")
 UNIT = re.compile(
-    r"[-+~<>≤≥]?\s?\d[\d.,]*\s?(?:(?P<duration>ms|s|sec|min|h|hrs?|(?:milli|micro)?seconds?|minutes?|hours?|days?|weeks?|"
+    rf"(?:[-+~<>≤≥]?\s?\d[\d.,]*\s?|{IN_WORDS} )(?:"
+    r"(?P<duration>ms|s|sec|min|h|hrs?|(?:milli|micro)?seconds?|minutes?|hours?|days?|weeks?|"
     r"months?|years?)|(?P<size>[KMGT]i?B?|bytes?|bits?)|(?P<percent>%|percent))",
     re.IGNORECASE,
 )
@@ -42,6 +44,7 @@ TYPE = re.compile(  # of values; a gauge or a counter is of another type
     re.IGNORECASE,
 )
 VAGUE = re.compile(r"`[a-z]{1,14}`|\b(?:it|this|that|these|they|those|its)\b")
+TELLING = 5  # characters
 VOWEL = re.compile(r"(?i:(?!uni|use|url|usa|eu|one|once|ut|ub)[aeiou]|ho(?:ur|nest))|[FHLMNRSX](?=[A-Z])")
 NAMES = known_words("names")  # headers that say no more than that something is called so
 PEOPLE, SIGNS = known_words("people"), "\"'“”’(),"
@@ -89,6 +92,8 @@ def relation_of(fact: Fact, language: Language) -> str:
             return "code_for"
         case "lead" if language.has("purpose") and as_purpose(fact.subject):
             return "purpose"
+        case "set" if language.has("set_for") and fact.attribute:
+            return "set_for"
         case "list" if language.has("purpose") and fact.subject.startswith("To ") and as_purpose(fact.subject):
             return "purpose"
         case "lead" if language.has("indirect") and INDIRECT.match(fact.subject):
@@ -135,6 +140,11 @@ def described_form(fact: Fact) -> tuple[str, str]:
 def is_yes(value: str) -> bool | None:
     """What a value says of whether something is on; None for others."""
     return YES_NO.get(value.strip("`\"'").lower())
+
+
+def is_telling(value: str) -> bool:
+    """Whether a value tells what has it: an address or a path, no number and no switch."""
+    return len(value.strip("`")) >= TELLING and kind_of(value) not in ("number", "yes_no", "version")
 
 
 def is_vague(fact: Fact) -> bool:

@@ -16,6 +16,7 @@ from ftq.facts.text.signs import ENDS
 from ftq.questions import kinds
 from ftq.questions.english import Asked, order_of, questions_on
 from ftq.questions.row import Lots, Options
+from ftq.questions.stated.figures import stated_in
 from ftq.questions.wordings import Language
 
 CLOZE = "____"
@@ -23,12 +24,12 @@ BACK, SHORT = 30, 12  # words of a value that a question can hold; of one that n
 NUMERIC = re.compile(r"[`\"]?[-+~<>≤≥]?\s?\d")
 CODE = re.compile(r"`([^`]+)`")
 UNQUOTED = frozenset({"answer", "list", "command", "code_for", "purpose", "condition", "indirect"})
-NAMED = frozenset({"attribute", "meaning", "default"})  # subjects of which are names
+NAMED = frozenset({"attribute", "meaning", "default", "set"})  # subjects of which are names
 ONE_WAY = frozenset({"lead", "purpose", "condition", "page", "answer", "list"})
 FIRST_FORMS = ("which", "where", "how", "who")  # of a sentence's questions
 SIGNS = ".,:;!?()\"'“”’«»—–-`"
 AS_IT_IS = "{subject}"  # of a question that a document asks itself: the first of its wordings
-WRITTEN = 2  # wordings of a question by a language model, which has written others on the same sentence
+WRITTEN = 2  # wordings of a question by a language model, which has written others, and of what only an example has
 KEYWORDS, BY_WORDS = 5, 3  # of a sentence at most; how often it is asked for by them where questions can be made
 PLAIN_AT = 8  # one question in so many is typed in haste: small letters, no question mark
 
@@ -53,7 +54,7 @@ def drafts(fact: Fact, language: Language, options: Options) -> list[Draft]:
         return list(writer.said(count + 1))
     if NUMERIC.match(fact.value):
         count *= 2  # numbers are harder to learn
-    count = min(count, options.fact_rows, *([WRITTEN] if fact.rule == "W" else []))
+    count = min(count, options.fact_rows, *([WRITTEN] if fact.rule == "W" or fact.relation == "set" else []))
     is_code = fact.relation == "meaning" and fact.subject.startswith("`")  # looked for as often as looked up
     back = writer.back(max(1, count // 2 if is_code else count // 3))
     return [*writer.forward(max(1, count - len(back)) + 1), *back]
@@ -73,7 +74,8 @@ class _Writer:
         general = self._ordered(self.language.templates(self.relation, "ask"))
         general.sort(key=lambda template: template != AS_IT_IS)
         templates = [one for pair in zip_longest(self._ordered(typed), general) for one in pair if one]
-        return self._worded(templates, answers, self.fact.value, count)
+        given = {"purpose": as_mine(self.fact.attribute)} if self.relation == "set_for" else {}
+        return self._worded(templates, answers, self.fact.value, count, **given)
 
     def back(self, count: int) -> list[Draft]:
         """From the value to the subject, where the value doesn't give it away."""
@@ -113,8 +115,8 @@ class _Writer:
         fact = self.fact
         if relation in ("attribute", "cell", "count", "several"):
             return bool(fact.kind) and relation != "cell" and (len(fact.value) > 1 or relation == "count")
-        if relation == "item":
-            return bool(fact.kind)
+        if relation in ("item", "set"):
+            return bool(fact.kind) if relation == "item" else kinds.is_telling(fact.value)
         if relation == "command":
             return "\n" not in fact.value and bool(as_purpose(fact.subject))
         if fact.relation == "meaning":
@@ -137,7 +139,8 @@ class _Writer:
     def said(self, count: int) -> Iterator[Draft]:
         """What a sentence answers: which, whether, how many; and its keywords, in any language with spaces."""
         fact, is_english = self.fact, self.language.code == "en"
-        asked = questions_on(fact.sentence, fact.attribute) if is_english and not fact.kind else []
+        on_sentence = questions_on(fact.sentence, fact.attribute) if is_english and not fact.kind else []
+        asked = on_sentence or ([] if fact.kind else stated_in(fact.sentence, self.language))
         asked.sort(key=lambda one: (one.form not in FIRST_FORMS, self.lots(one.form)))
         room = max(count // 3, min(count - len(asked), BY_WORDS)) if is_english else count
         mixed = (one for pair in zip_longest(asked, islice(self._by_words(), room)) for one in pair if one is not None)

@@ -1,4 +1,4 @@
-"""C: code with its purpose. K: keys and values with comments, and defaults."""
+"""C: code with its purpose."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from ftq.facts.blocks import Block, Bullets, Code, Paragraph, Section
 from ftq.facts.checks import is_readable, points, words
 from ftq.facts.fact import Fact
 from ftq.facts.place import Place
-from ftq.facts.rules.defaults import default_in, defaults, described
+from ftq.facts.rules.defaults import default_in, described
 from ftq.facts.rules.english import as_purpose
 from ftq.facts.rules.terms import option_name
 
 SHELLS = frozenset(
     {"sh", "bash", "shell", "zsh", "console", "terminal", "shell-session", "powershell", "ps1", "fish", "cmd"}
 )
-KEYS = frozenset({"toml", "yaml", "yml", "ini", "conf", "properties", "env", "dotenv", "cfg"})
 OUTPUTS = frozenset({"text", "txt", "output", "log", "diff", "mermaid", "svg", "html", "plain", "plaintext", "math"})
 NO_CODE, COLUMNED = OUTPUTS - {"text", "txt"}, SHELLS | {"", "text", "txt"}
 AFTER_LANGUAGE = re.compile(r"[\s,{:]")
@@ -53,36 +52,36 @@ NOTES = {
 }  # fmt: skip
 NOTED = 30  # words of such a value
 ASIDES = ("(", "same as", "or ", "output", "=>", "prints", "returns")  # with which no purpose begins
-PAIR = re.compile(
-    r"\s{0,12}(?:export\s|- )?([A-Za-z_][\w.-]{0,60})\s{0,8}[=:]\s{0,8}(\S[^#]{0,200}?)?\s*(?:\s#\s?(.{1,300}))?$"
-)
 
 
 def command(place: Place) -> Iterator[Fact]:
     """Code below the line that says what it is for, commands below comments, two columns."""
-    yield from _commands(place, place.section.blocks)
+    for code, before in codes(place.section.blocks):
+        if code.info.split(" ")[0].lower() not in NO_CODE:
+            commented = list(_commented(place, code)) or list(_columns(place, code))
+            yield from commented or _introduced(place, code, before)
 
 
-def _commands(place: Place, blocks: list[Block]) -> Iterator[Fact]:
+def codes(blocks: list[Block]) -> Iterator[tuple[Code, Block | None]]:
+    """The code, that in lists too, each with the block before it."""
     before: Block | None = None
     for block in blocks:
         if isinstance(block, Bullets):
             for item in block.items:
-                yield from _commands(place, item.blocks)
-        elif isinstance(block, Code) and block.info.split(" ")[0].lower() not in NO_CODE:
-            commented = list(_commented(place, block)) or list(_columns(place, block))
-            yield from commented or _introduced(place, block, before)
+                yield from codes(item.blocks)
+        elif isinstance(block, Code):
+            yield block, before
         before = block
 
 
 def _introduced(place: Place, code: Code, before: Block | None) -> Iterator[Fact]:
     text = _text(code)
-    purpose = _purpose(place.section, code, before)
-    if text and purpose and _language(code) not in ("text", "txt"):
+    purpose = purpose_of(place.section, code, before)
+    if text and purpose and language_of(code) not in ("text", "txt"):
         yield place.fact("C", "command", purpose, text, code.line)
 
 
-def _purpose(section: Section, code: Code, before: Block | None) -> str:
+def purpose_of(section: Section, code: Code, before: Block | None) -> str:
     """What the line above the code says, or the heading if that is what one does."""
     lead = before.sentences[-1].text if isinstance(before, Paragraph) and before.sentences else ""
     stated = TO.match(lead) or DO.match(lead)
@@ -101,10 +100,15 @@ def _purpose(section: Section, code: Code, before: Block | None) -> str:
 
 def _belongs(lead: str, code: Code) -> bool:
     """Whether the text speaks of the code below it: it introduces it, or shares a name with it."""
-    if lead.rstrip("`*_ ").endswith((":", "：")) or INTRODUCES.search(lead):
+    if introduces(lead):
         return True
     named = {word.lower() for word in NAME.findall(lead)}
     return any(word.lower() in named for line in code.lines[:LINES] for word in NAME.findall(line))
+
+
+def introduces(lead: str) -> bool:
+    """Whether the text says that something follows."""
+    return lead.rstrip("`*_ ").endswith((":", "：")) or INTRODUCES.search(lead) is not None
 
 
 def _text(code: Code) -> str:
@@ -117,13 +121,13 @@ def _text(code: Code) -> str:
     return "\n".join(lines)
 
 
-def _language(code: Code) -> str:
+def language_of(code: Code) -> str:
     return AFTER_LANGUAGE.split(code.info, 1)[0].lower()
 
 
 def _commented(place: Place, code: Code) -> Iterator[Fact]:
     """`# List all runs` and the commands below it; `ftq runs  # list all runs`."""
-    if _language(code) not in SHELLS and not (not code.info and any(line.startswith("$ ") for line in code.lines)):
+    if language_of(code) not in SHELLS and not (not code.info and any(line.startswith("$ ") for line in code.lines)):
         return
     comment, commands, start = "", list[str](), code.line
     has_prompts = any(line.startswith("$ ") for line in code.lines)
@@ -152,7 +156,7 @@ def _comment(text: str) -> str:
 
 def _columns(place: Place, code: Code) -> Iterator[Fact]:
     """`--flag    what it does`, as help texts print it."""
-    if _language(code) not in COLUMNED:
+    if language_of(code) not in COLUMNED:
         return
     lines = [line for line in code.lines if line.strip()]
     rows, noted = list[tuple[int, str, str]](), dict[int, dict[str, str]]()
@@ -195,24 +199,3 @@ def _noted(text: str) -> tuple[str, dict[str, str]]:
         if (value := match[2].partition("=")[0].strip("\"' ")) and words(value) <= NOTED
     }
     return (NOTE.sub("", text).strip(), notes) if notes else (text, notes)
-
-
-def key(place: Place) -> Iterator[Fact]:
-    for block in place.section.blocks:
-        if isinstance(block, Code) and _language(block) in KEYS:
-            yield from _keys(place, block)
-    yield from defaults(place)
-
-
-def _keys(place: Place, code: Code) -> Iterator[Fact]:
-    """`key = value  # what it is`, and a comment in the lines above a key."""
-    comments: list[str] = []
-    for number, line in enumerate(code.lines, start=code.line):
-        if line.lstrip().startswith(("#", ";")):
-            comments.append(line.strip().strip("#; "))
-            continue
-        pair = PAIR.match(line) if len(line) < 500 else None
-        text = (pair.group(3) if pair else "") or " ".join(comments[-3:])
-        if pair and 3 <= words(text) <= 40 and is_readable(text) and not PAIR.match(text):
-            yield place.fact("K", "meaning", f"`{pair.group(1)}`", text.strip(), number, sentence=line.strip())
-        comments = []

@@ -15,12 +15,15 @@ from ftq.facts.rules.terms import named, option_name
 
 STATED = re.compile(
     r"(?i:\bdefaults?(?:\svalue)?(?:\sto|\sis|\s?[:=])|\bby default,?(?:\sis|\sit is)|"
-    r"standard(?:wert)?\s?[:=]|par défaut\s?:|"
-    r"valor (?:predeterminado|padrão)\s?:|predefinito\s?:|standaard\s?:|domyślnie\s?:|по умолчанию\s?[:—]|"
+    r"standard(?:wert)?\s?[:=]|standardwert (?:ist|beträgt)|par défaut\s?:|valeur par défaut est(?: de)?|"
+    r"valor (?:predeterminado|por defecto|padrão)(?:\s?:| es(?: de)?| é(?: de)?)|predefinito(?:\s?:| è(?: di)?)|"
+    r"standaard\s?:|standaardwaarde is|domyślnie\s?:|wartość domyślna (?:to|wynosi)|по умолчанию\s?(?:[:—]|равно)|"
     r"默认(?:值)?(?:为|是|[:：])|デフォルト(?:値)?(?:は|[:：]))\s{0,3}"
-    r"(`[^`]{1,60}`|\"[^\"\n]{1,60}\"|-?\d[\w.,%]{0,20}(?:\s(?:seconds?|minutes?|hours?|days?|bytes|[KMG]i?B|ms|s|MB|GB))?"
-    r"|(?i:true|false|none|null|yes|no|on|off|empty)\b)"
+    r"(`[^`]{1,60}`|\"[^\"\n]{1,60}\"|-?\d[\w.,%]{0,20}(?:\s(?:seconds?|minutes?|hours?|days?|bytes|[KMG]i?B|ms|s|MB|GB|Sekunden|Minuten|Stunden|Tage|secondes|"
+    r"heures|jours|segundos|minutos|horas|días|dias|secondi|minuti|ore|giorni|seconden|minuten|dagen|секунд|минут|дней)\b)?"
+    r"|(?i:true|false|none|null|yes|off|empty)\b|(?i:no|on)\b(?!\s\w))"  # `no prefix` is another one
 )
+ELSE = re.compile(r"\s(?:for|if|in|on|when|under|with)\b[^.;]*(?:`|\d)")  # the default is one of two
 # Behind what it is the default of: `(default: info)`, `[default: cliff.toml]`, `(string, default "x")`.
 BRACKETED = re.compile(
     r"[(\[](?:[^()\[\]`]{0,40}[,;]\s?)?(?i:defaults?)(?:"
@@ -33,7 +36,10 @@ SAYS = ("default", "standard", "valor", "predefinito", "standaard")
 CODE, TERM = re.compile(r"`[^`]{1,60}`"), re.compile(r"(`[^`]{1,60}`)(?:\s?[:：]|\s[-–—]{1,2}(?=\s))?\s*")
 NEAR = re.compile(r"(`[^`]{1,60}`)(?:\s[a-z]+)?\s?,?\s?$")
 SHORTEST, LONGEST = 2, 20  # words of what it is the default of
-OPEN = re.compile(r"\b(?:if|when|unless|otherwise|above|below|this|that is|it|these)\b|[:;—]", re.IGNORECASE)
+OPEN = re.compile(
+    r"\b(?:if|when|unless|otherwise|above|below|this|that is|it|these|values? (?:is|are|must|can))\b|[:;—]",
+    re.IGNORECASE,
+)
 ARTICLE = re.compile(r"^(?:[Tt]he|[Aa]n?) (?=\S)")
 
 
@@ -50,7 +56,9 @@ def default_in(text: str) -> Default | None:
     if (match := BRACKETED.search(text)) is not None:
         return Default((match[1] or match[2]).rstrip(".,"), match.start(), is_bracketed=True)
     match = STATED.search(text)
-    return Default(match[1].rstrip(".,"), match.start(), is_bracketed=False) if match else None
+    if match is None or ELSE.match(text, match.end()):
+        return None
+    return Default(match[1].rstrip(".,"), match.start(), is_bracketed=False)
 
 
 def _may_state(text: str) -> bool:
@@ -109,7 +117,8 @@ def _default(
     whole, about = sentence.text, ""
     term = TERM.match(said)
     if not said.strip() and before is not None:
-        whole, about = f"{before.text} {sentence.text}", TERM.sub("", before.text, count=1)
+        whole, first = f"{before.text} {sentence.text}", TERM.match(before.text)
+        about = before.text[first.end() :] if first else before.text
     elif default.is_bracketed:
         about = said[term.end() :] if term else said
     yield place.fact("K", "default", subject, default.value, sentence.line, whole, described(about))

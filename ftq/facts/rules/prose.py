@@ -49,6 +49,10 @@ NUMBER = re.compile(
     r"(?<![\w.`:/-])\d(?:[\d.,]{0,12}\d)?(?:\s?(?:%|percent|[KMGT]i?B\b|ms\b|seconds?|minutes?|hours?|days?|weeks?|months?|years?|bytes?|bits?|times|MHz|GHz|cores?|lines?|characters?|tokens?|steps?|Sekunden|Minuten|Stunden|Tage|secondes|jours|heures|segundos|minutos|horas|días|giorni|ore|dias|секунд|минут|дней|秒|分|时间|天|日|個|个))?(?![\w⁺⁻]|[:/]\d)"
 )
 DIGIT = re.compile(r"\d")
+NUMBERS = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|sixty|ninety"
+COUNTS = frozenset(NUMBERS.split("|"))
+IN_WORDS = rf"(?i:{NUMBERS})(?: (?:business|working|calendar|full))?"
+WORDED = re.compile(rf"\b{IN_WORDS} (?:seconds?|minutes?|hours?|days?|weeks?|months?|years?)\b(?!,)")
 OPENING = re.compile(
     r"(?:The|An?|Your|Each|Every) ((?:[a-z][\w-]{1,20} ){0,2}?[a-z][\w-]{1,20}) "
     rf"(?:is|are|has|have|can|cannot|must|may|will|should|does|was|were|needs|{'|'.join(sorted(THIRD_PERSON))}) "
@@ -221,6 +225,8 @@ def term(place: Place) -> Iterator[Fact]:
 def _blank(text: str, bolds: tuple[str, ...]) -> str:
     """A number tells most, then code after the sentence's beginning, bold words and names."""
     numbers = [match.group().strip() for match in NUMBER.finditer(text)] if DIGIT.search(text) else []
+    if not numbers and not COUNTS.isdisjoint(text.lower().split()):
+        numbers = WORDED.findall(text)
     number = next((number for number in numbers if not number[-1].isdigit()), "")  # with its unit
     if number := number or next((number.rstrip(".,") for number in numbers if len(number) > 1), ""):
         return number

@@ -64,8 +64,10 @@ def named(heading: str) -> str:
 
 
 def _called(code: str) -> str:
-    """A function without its parameters: `fs.access(path[, mode])` is `fs.access()`."""
+    """A function without its parameters: `fs.access(path[, mode])` is `fs.access()`; `PORT=<number>` is `PORT`."""
     name, bracket, _ = code.strip("`").partition("(")
+    if "=<" in code and IDENTIFIER.fullmatch(code):
+        return f"`{name.partition('=')[0]}`"
     return f"`{name}()`" if bracket and name else code
 
 
