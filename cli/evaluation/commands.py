@@ -35,7 +35,7 @@ def evaluate(run: str, questions: Path | None, against: str | None, as_json: boo
       ftq eval handbook --json > eval.json
     """
     client = open_client()
-    run_id, other = find_run(client, run).id, find_run(client, against).id if against else None
+    run_id, other = find_run(client, run).id, None if against is None else find_run(client, against).id
     with _progress() as progress:
         evaluation = client.evaluate(run_id, questions, other, progress)
     if as_json:

@@ -192,10 +192,10 @@ def check_options(options: dict[str, Any]) -> None:
             raise UserError(f"unknown option {name} of a question.{near}", f"Known: {', '.join(OPTIONS)}")
     quant = options.get("quant")
     values = {name: value for name, value in options.items() if name not in ("quant", "base")}
-    if quant or values:
+    if quant is not None or values:
         from ftq.spec.options import parse  # pydantic: not for the list of runs
 
-        parse({"model": "any", **values, **({"quantizations": [quant]} if quant else {})})
+        parse({"model": "any", **values, **({} if quant is None else {"quantizations": [quant]})})
 
 
 def check_model(run: Run, there: list[str], options: dict[str, Any], none: Refused) -> None:

@@ -110,7 +110,7 @@ def forgettable(members: Sequence[Member], names: Sequence[str]) -> list[Member]
 def named(members: Sequence[Member], names: Sequence[str]) -> list[Member]:
     """The workers of these names, or the only ones whose names begin so. NotFound, with each that isn't there."""
     chosen, wrong = dict[str, Member](), list[tuple[str, str]]()
-    for name in names:
+    for name in dict.fromkeys(names):
         exact = [one for one in members if one.worker.name == name]
         matches = exact or [one for one in members if name and one.worker.name.startswith(name)]
         if len(matches) == 1:
@@ -120,7 +120,9 @@ def named(members: Sequence[Member], names: Sequence[str]) -> list[Member]:
             wrong.append((f"{name} matches {len(matches)} workers: {which}", "Type more of the name."))
         else:
             known = listed([one.worker.name for one in members], KNOWN)
-            wrong.append((f"no worker {name}", f"There are: {known}" if known else start()))
+            wrong.append(
+                (f"no worker {name}" if name else "a name is empty", f"There are: {known}" if known else start())
+            )
     if wrong:
         raise NotFound(*_together(wrong))
     return list(chosen.values())

@@ -117,7 +117,7 @@ def _tensors(folder: Path) -> list[str]:
     """The names of a local checkpoint's tensors; none where they can't be read."""
     try:
         return list(weights.weight_index(folder) or weights.read_header(folder / weights.WEIGHTS)[0])
-    except UserError:
+    except (UserError, OSError):
         return []
 
 

@@ -121,6 +121,8 @@ class Keys(Verbs):
 
     def revoke(self, name: str) -> None:
         """End a key at once. UserError if it has ended, or none has that name; what it made stays."""
+        if utf8(name) != name:  # no database takes it
+            raise NotFound(f"no key {utf8(name)}", "`ftq keys list` shows them.")
         ended = keys.update().where(keys.c.name == name, keys.c.revoked_at.is_(None))
         with self._database.writing() as db:
             if db.execute(ended.values(revoked_at=self._database.clock())).rowcount:
