@@ -59,8 +59,11 @@ class Site:
         return [(event.stage, event.kind) for event in self.here.client.store.events(run.id)]
 
     def freeze(self, worker: Worker) -> None:
-        """Stop it where it holds no lock in the database."""
-        query = sa.text("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'")
+        """Stop it where it holds no lock in the database, and has sent nothing that would take one."""
+        query = sa.text(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' "
+            "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
         engine = sa.create_engine(self.database)
         while True:
             freeze(*filter(None, (worker.process.pid, worker.child())))
