@@ -380,6 +380,9 @@ def test_what_a_workbook_hides_and_has_not_computed_is_told(tmp_path: Path) -> N
     assert convert.convert(tmp_path / "b.xlsx").notes == ()
     (tmp_path / "c.xlsx").write_bytes(office_files.workbook(sheets | {"B": ROWS}, hidden=("Old", "Computed", "B")))
     assert convert.convert(tmp_path / "c.xlsx").notes[0].startswith("sheets Computed, Old, B are hidden and left out")
+    (tmp_path / "d.xlsx").write_bytes(office_files.workbook({"Old": ROWS, "B": ROWS}, hidden=("Old", "B")))
+    with pytest.raises(Unusable, match=r"^no text in it; all sheets are hidden and left out: unhide"):
+        convert.convert(tmp_path / "d.xlsx")
 
 
 MAIL = """Subject: Pump

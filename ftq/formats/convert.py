@@ -86,7 +86,7 @@ class Converter:
         else:
             converted = self._by_child(path, what)
         if not converted.markdown.strip():
-            raise Unusable("no text in it")
+            raise Unusable("; ".join(("no text in it", *converted.notes)))
         named = kind.SUFFIXES.get(path.suffix.lower(), what)
         note = (f"named {path.suffix}, but {what} inside",) if named is not what else ()
         return replace(converted, notes=note + converted.notes) if note else converted

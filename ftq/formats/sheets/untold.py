@@ -26,7 +26,8 @@ def notes(data: bytes) -> Iterator[str]:
             sheets = list(map(_attributes, _SHEET.findall(_part(archive, _WORKBOOK))))
             hidden = [sheet for sheet in sheets if sheet.get("state", "visible") != "visible"]
             if hidden:
-                yield f"{_named(hidden)} hidden and left out: unhide what is to be learned"
+                named = "all sheets are" if len(hidden) == len(sheets) else _named(hidden)
+                yield f"{named} hidden and left out: unhide what is to be learned"
             targets = dict(map(_target, _RELATION.findall(_part(archive, _RELATIONS))))
             for sheet in sheets:
                 name = targets.get(sheet.get("r:id", ""), "").removeprefix("/xl/")
