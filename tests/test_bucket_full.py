@@ -91,7 +91,7 @@ def test_it_is_told_as_such_and_what_is_there_can_be_read(way: Any, documents: P
             client.submit({"model": "smollm2-135m", "documents": str(documents)})
         assert said in error.value.message and client.count() == 1
     quick = Bucket(server.url, patient=False)
-    with haste() if "no answer" in said else nullcontext(), pytest.raises(TakesNothing):
+    with haste(probe=10.0) if "no answer" in said else nullcontext(), pytest.raises(TakesNothing):
         quick.write("other", b"other")
     assert quick.read("more") == b"x" * 2048, "who reads isn't refused for that"
     with closing(Client(settings)) as client:

@@ -61,11 +61,15 @@ def freezing(kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @contextmanager
-def haste() -> Iterator[None]:
-    """A bucket that answers nothing is told of at once: here it is known to be frozen."""
+def haste(probe: float = 0.5) -> Iterator[None]:
+    """A bucket that answers nothing is told of at once: here it is known to be frozen.
+
+    `probe`: seconds for one that lists its files, and takes none.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("SILENT", "PROBE", "AGAIN"):
+        for name in ("SILENT", "AGAIN"):
             patch.setattr(silence, f"{name}_SECONDS", 0.5)
+        patch.setattr(silence, "PROBE_SECONDS", probe)
         patch.setattr(silence, "MOVING", (0.5, 0.5))
         yield
 
