@@ -224,7 +224,7 @@ def _short(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
         yield _told("note", message, SHORT, tuple(bare))
     else:
         places = tuple(f"{name}: {number:,} tokens" for name, number in tokens.most_common())
-        yield _told("warning", f"{message}, {100 * share:.0f} % of what is trained on", f"{SHORT} {LEAVE}", places)
+        yield _told("warning", f"{message}, {int(100 * share)} % of what is trained on", f"{SHORT} {LEAVE}", places)
 
 
 def is_json(name: str) -> bool:
