@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import chain
 from typing import IO, Any
 
 import click
@@ -34,6 +35,20 @@ Exit codes: 0 done, 1 the run or the operation failed, 2 bad usage, 130 Ctrl-C.
 Completion: eval "$(_FTQ_COMPLETE=bash_source ftq)"      (or zsh_source, fish_source)
 """
 
+# The list of commands, each part in the order of a run's life.
+PARTS = {
+    "Runs": (
+        *(check.check, submit.submit, look.options, look.status, look.logs, look.events),
+        *(control.cancel, control.pause, control.resume, control.retry, room.keep, room.rm, room.gc),
+    ),
+    "Models": (
+        *(ask.infer, evaluation.evaluate, evaluation.compare, evaluation.report),
+        *(models.models, models.promote, models.pull, models.push),
+    ),
+    "Machines": (
+        *(serve.up, serve.worker, workers.workers, serve.serve, keys.keys, notify.notify, doctor.doctor),
+    ),
+}  # fmt: skip
 
 # What other tools call it, or a newcomer.
 MEANT = {
@@ -72,7 +87,16 @@ class FtqGroup(click.Group):
     """The one place where errors become messages. A traceback is for those who ask for it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # in the order of a run's life, not of the alphabet
+        return list(self.commands)  # as they stand in PARTS, not by the alphabet
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        longest = max(map(len, self.commands))
+        room = formatter.width - 6 - longest  # as click has it for its one list
+        for heading, commands in PARTS.items():
+            with formatter.section(heading):
+                names = (str(command.name).ljust(longest) for command in commands)
+                helps = (command.get_short_help_str(room) for command in commands)
+                formatter.write_dl(list(zip(names, helps, strict=True)))
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args[0] in MEANT:
@@ -124,12 +148,5 @@ def main() -> None:
     protect_files()
 
 
-for command in (
-    *(check.check, submit.submit, look.status, look.logs, look.events),
-    *(control.cancel, control.pause, control.resume, control.retry),
-    *(ask.infer, evaluation.evaluate, evaluation.compare, evaluation.report),
-    *(models.models, models.promote, models.pull, models.push, look.options),
-    *(room.rm, room.gc, room.keep),
-    *(serve.up, serve.worker, serve.serve, workers.workers, notify.notify, keys.keys, doctor.doctor),
-):
+for command in chain.from_iterable(PARTS.values()):
     main.add_command(command)

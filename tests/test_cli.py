@@ -51,6 +51,12 @@ def test_every_command_has_help_an_example_and_a_place_in_the_manual(name: str) 
     assert any(f"`ftq {name}" in page.read_text() for page in MANUAL)
 
 
+def test_the_help_lists_each_command_once_under_what_it_is_about() -> None:
+    text = ok("--help").stdout
+    assert re.findall(r"(?m)^(\w+):$", text) == ["Options", "Runs", "Models", "Machines"]
+    assert sorted(re.findall(r"(?m)^  (\w+) +[A-Z]", text)) == sorted(main.commands)
+
+
 def test_version() -> None:
     assert ok("--version").stdout == f"ftq {ftq.__version__}\n"
 
