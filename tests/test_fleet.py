@@ -56,6 +56,7 @@ def test_a_worker_that_its_broker_refuses_is_no_worker_for_what_waits(store: Run
     assert workers.missing_for((store.get("one"),), store) == f"one waits: w{why}"
     assert workers.would_wait({"model": "m"}, store, "") == f"W{why}"
     assert store.live_queues() == set()
+    assert [one.state for one in Fleet(store).all()] == ["refused"]
     store.see_worker("w2", "box", ["cpu"], None, 1, FACTS | refused)
     assert "workers w1, w2 take nothing from their broker: " in workers.missing_for((store.get("one"),), store)
     clock.now += 700

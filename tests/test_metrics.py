@@ -119,7 +119,7 @@ def test_what_prometheus_reads(site: tuple[Starlette, TestClient, str]) -> None:
         ("ftq_runs", "queued"): 2, ("ftq_runs", "running"): 1, ("ftq_runs", "paused"): 1, ("ftq_runs", "failed"): 0,
         ("ftq_queue_stages", "gpu2.big"): 1, ("ftq_stages_running", "train"): 1, ("ftq_questions", "queued"): 1,
         ("ftq_stage_seconds_count", "prepare"): 2, ("ftq_train_tokens_per_second", "trains", "w1@a"): 512.5,
-        ("ftq_events_total", "lost"): 0, ("ftq_workers", "up"): 1, ("ftq_workers", "silent"): 0,
+        ("ftq_events_total", "lost"): 0, ("ftq_workers", "refused"): 1, ("ftq_workers", "up"): 0,
         ("ftq_worker_stages", "w1@a"): 1, ("ftq_messages_dropped_total", "w1@a"): 2,
         ("ftq_worker_foreign_keys", "w1@a"): 1, ("ftq_worker_refused", "w1@a"): 1,
         ("ftq_gpu_memory_bytes", "0", "H100", "w1@a"): 80 * 2**30,

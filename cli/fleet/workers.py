@@ -21,6 +21,7 @@ COLOURS = {
     "draining": "yellow",
     "drained": "yellow",
     "stopping": "yellow",
+    "refused": "red",
     "silent": "red",
 }
 

@@ -35,14 +35,15 @@ class Member:
 
     @property
     def state(self) -> str:
-        """up, draining (finishes what it has), drained (has nothing left), stopping, silent, waiting (for a bucket)."""
+        """up, draining (finishes what it has), drained (has nothing left), stopping, silent, waiting (for a bucket),
+        refused (by its broker)."""
         if self.worker.draining and self.silent <= WORKER_SILENCE:
             return "stopping"
         if not self.worker.is_live:
             return "silent"
         if self.worker.drained:
             return "draining" if self.work else "drained"
-        return "waiting" if self.worker.waits else "up"
+        return "refused" if self.worker.refused else "waiting" if self.worker.waits else "up"
 
 
 class Fleet:

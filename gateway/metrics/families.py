@@ -21,7 +21,7 @@ from ftq.client.workers import Member
 from ftq.store.fleet.numbers import COUNTED, Numbers
 from ftq.version import VERSION
 
-STATES = ("up", "waiting", "draining", "drained", "stopping", "silent")
+STATES = ("up", "waiting", "refused", "draining", "drained", "stopping", "silent")
 
 
 def text(client: Client, served: Mapping[tuple[str, int], int]) -> bytes:
