@@ -45,10 +45,8 @@ PARTS = {
         *(ask.infer, evaluation.evaluate, evaluation.compare, evaluation.report),
         *(models.models, models.promote, models.pull, models.push),
     ),
-    "Machines": (
-        *(serve.up, serve.worker, workers.workers, serve.serve, keys.keys, notify.notify, doctor.doctor),
-    ),
-}  # fmt: skip
+    "Machines": (serve.up, serve.worker, workers.workers, serve.serve, keys.keys, notify.notify, doctor.doctor),
+}
 
 # What other tools call it, or a newcomer.
 MEANT = {

@@ -9,7 +9,7 @@ from typing import Any
 NAMED = 5  # names of a list, which has the number of the others
 
 
-class Lines:
+class LineBuffer:
     """The lines of bytes that come in pieces: they end at line feeds alone, as those of `ftq.errors.lines` do.
 
     `rest` is what has come of the next line.

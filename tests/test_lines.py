@@ -17,7 +17,7 @@ from ftq.examples.records.given import Stated
 from ftq.formats import headings
 from ftq.spec.options import parse
 from ftq.store.gateway.keys import Key, Limits
-from ftq.words import Lines
+from ftq.words import LineBuffer
 from gateway.chat.answer import event
 from gateway.page import submit
 
@@ -33,7 +33,7 @@ def test_lines_are_those_of_an_editor() -> None:
 def test_lines_come_in_pieces() -> None:
     text = f"a{SIGNS}\n\nb\r\nc".encode()
     for size in (1, 2, 5, len(text)):
-        whole = Lines()
+        whole = LineBuffer()
         pieces = [text[begin : begin + size] for begin in range(0, len(text), size)]
         assert [line for piece in pieces for line in whole.take(piece)] == [f"a{SIGNS}".encode(), b"", b"b\r"]
         assert whole.rest == b"c"

@@ -81,6 +81,10 @@ def turn(client: AnyClient, run: Run) -> str:
     return view.turn(run, client.fleet.all()) if run.status == "queued" else ""
 
 
+def _waits_for(client: AnyClient, run: Run) -> str:
+    return client.missing_worker(run) or turn(client, run)
+
+
 def list_warnings(client: AnyClient, runs: list[Run], now: float) -> list[str]:
     """The same for many runs: each that gives no sign of life, and the oldest that no worker takes."""
     silences = [(run.name, silent(run, client.settings.lease_seconds, now)) for run in runs]
@@ -123,10 +127,7 @@ def _print_changes(client: AnyClient, run_id: str, out: Console, told: str) -> R
     seen = dict[str, str]()
     for run in client.follow(run_id, SECONDS):
         _print_if_changed(run, seen, out)
-        lease = client.settings.lease_seconds
-        waits_for = patiently(partial(client.missing_worker, run), lease) or patiently(
-            partial(turn, client, run), lease
-        )
+        waits_for = patiently(partial(_waits_for, client, run), client.settings.lease_seconds)
         if waits_for and waits_for != told:
             note(f"Note: {waits_for}")
         told = waits_for

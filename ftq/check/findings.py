@@ -215,10 +215,8 @@ def _short(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
     bare = [name for name in files if name in survey.files and not survey.files[name].short]
     if not bare:
         return
-    message, tokens = (
-        f"{_files(len(bare))} without one short question",
-        Counter({name: survey.files[name].tokens for name in bare}),
-    )
+    message = f"{_files(len(bare))} without one short question"
+    tokens = Counter({name: survey.files[name].tokens for name in bare})
     share = tokens.total() / sum(tally.tokens for tally in survey.files.values())
     if tokens.total() < LONG or share < MOST:
         yield _told("note", message, SHORT, tuple(bare))

@@ -21,10 +21,7 @@ from ftq.words import listed, numbers
 if TYPE_CHECKING:
     from ftq.evaluation.evaluation import Evaluation
 
-VIEWED = {
-    "export": "export.json",
-    "evaluate": "eval.json",
-}  # what is read here, by the stage that makes it
+VIEWED = {"export": "export.json", "evaluate": "eval.json"}  # what is read here, by the stage that makes it
 MODELS = ("gguf", "adapter", "merged")  # kinds of artifacts
 PROGRESS = ("percent", "step", "total_steps", "loss", "tokens_per_second", "eta_seconds", "doing")
 

@@ -224,11 +224,13 @@ def _cut_off(missing: set[str], waiting: Sequence[Worker], drained: Sequence[Wor
         return ""
     one = those[0]
     names = [worker.name for worker in those if bool(worker.refused) == bool(one.refused)]
-    s, its = ("s", "its") if len(names) == 1 else ("", "their")
-    does = f"wait{s} for {its} bucket: {one.waits}"
-    does = f"take{s} nothing from {its} broker: {one.refused}" if one.refused else does
-    fix = str(one.facts.get("refused_fix" if one.refused else "waits_fix", "")).partition("\n")[0]
-    return f"worker{'' if len(names) == 1 else 's'} {', '.join(names)} {does}. On {one.host}: {fix}"
+    who, s, its = ("worker", "s", "its") if len(names) == 1 else ("workers", "", "their")
+    if one.refused:
+        does, fix = f"take{s} nothing from {its} broker: {one.refused}", one.facts.get("refused_fix", "")
+    else:
+        does, fix = f"wait{s} for {its} bucket: {one.waits}", one.facts.get("waits_fix", "")
+    first, *_ = str(fix).partition("\n")
+    return f"{who} {', '.join(names)} {does}. On {one.host}: {first}"
 
 
 def _limited(runs: tuple[Run, ...], workers: Sequence[Worker], store: Reads) -> str:

@@ -16,7 +16,7 @@ from ftq.facts.place import Place, Rule
 from ftq.facts.records.json_text import decode
 from ftq.facts.records.names import COMPARED, subject_key
 from ftq.facts.rules import code, data, front, lists, prose, tables, terms
-from ftq.facts.rules.settings import examples as settings
+from ftq.facts.rules.settings.key import key
 from ftq.facts.structure import Document
 
 __all__ = ["ALL", "RULES", "Cut", "Fact", "New", "distinct", "facts_in", "facts_in_front", "facts_of", "facts_of_json"]
@@ -28,7 +28,7 @@ READERS: dict[str, Rule] = {
     "T": tables.table,
     "O": terms.option,
     "D": terms.definition,
-    "K": settings.key,
+    "K": key,
     "C": code.command,
     "L": lists.listing,
     "S": prose.statement,

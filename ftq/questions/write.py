@@ -115,8 +115,10 @@ class _Writer:
         fact = self.fact
         if relation in ("attribute", "cell", "count", "several"):
             return bool(fact.kind) and relation != "cell" and (len(fact.value) > 1 or relation == "count")
-        if relation in ("item", "set"):
-            return bool(fact.kind) if relation == "item" else kinds.is_telling(fact.value)
+        if relation == "item":
+            return bool(fact.kind)
+        if relation == "set":
+            return kinds.is_telling(fact.value)
         if relation == "command":
             return "\n" not in fact.value and bool(as_purpose(fact.subject))
         if fact.relation == "meaning":
@@ -125,9 +127,8 @@ class _Writer:
 
     def cloze(self, count: int) -> Iterator[Draft]:
         blanked = self.fact.sentence.replace(self.fact.value, CLOZE, 1)
-        answers = [self.fact.sentence]
         templates = self._ordered(self.language.templates("term", "ask"))
-        return self._worded(templates, answers, self.fact.sentence, count, blanked=blanked)
+        return self._worded(templates, [self.fact.sentence], self.fact.sentence, count, blanked=blanked)
 
     def about(self, count: int) -> Iterator[Draft]:
         fact = self.fact

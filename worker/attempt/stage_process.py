@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ftq.errors import Lost
 from ftq.files.log_head import head
 from ftq.servers import BUCKET_SECRETS, LLM_SECRETS, NOT_FOR_STAGES
-from ftq.words import Lines
+from ftq.words import LineBuffer
 from worker.machine.hardware import computing, out_of_memory_kills
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class StageProcess:
             os.close(self._lock)
             raise
         self.stood_by = served is not None
-        self._lines = Lines()
+        self._lines = LineBuffer()
 
     @property
     def pid(self) -> int:

@@ -22,7 +22,7 @@ from ftq.errors import FtqError, UserError
 from ftq.examples.prompt import prompt
 from ftq.files.abilities import no_socket
 from ftq.servers import LLM_SECRETS, NOT_FOR_STAGES
-from ftq.words import Lines
+from ftq.words import LineBuffer
 from worker.llama.answer import Answer, Question
 from worker.llama.chat import ChatTemplate
 from worker.machine import cgroup
@@ -232,7 +232,7 @@ class Server:
         try:
             with self._asked("POST", path, body) as answer:
                 self._check(answer)
-                lines = Lines()
+                lines = LineBuffer()
                 while piece := answer.read1():  # its own reading by lines takes a cut off answer for a whole one
                     told = (line for line in lines.take(piece) if line.startswith(DATA))
                     yield from (json.loads(line[len(DATA) :]) for line in told)

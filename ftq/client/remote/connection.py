@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ftq import errors
 from ftq.errors import FtqError, Refused, Unavailable, UserError, in_line, printable
 from ftq.version import VERSION
-from ftq.words import Lines
+from ftq.words import LineBuffer
 
 if TYPE_CHECKING:
     import httpx
@@ -64,7 +64,7 @@ class Connection:
         """The lines of JSON that the server writes, as they come. FtqError for one that is an error."""
         with self._answer("POST", path, {}, json=body) as response:
             self._check(response)
-            lines = Lines()
+            lines = LineBuffer()
             whole = (line for piece in response.iter_bytes() for line in lines.take(piece))
             for values in map(json.loads, filter(bytes.strip, whole)):
                 if "error" in values:

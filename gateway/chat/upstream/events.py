@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from ftq.words import Lines
+from ftq.words import LineBuffer
 from gateway.chat.upstream.order import Order
 from gateway.errors import ApiError
 
@@ -80,7 +80,7 @@ def too_long(message: str, order: Order) -> ApiError:
 
 async def _data(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """What stands behind `data:`."""
-    lines = Lines()
+    lines = LineBuffer()
     async for piece in pieces:
         for line in lines.take(piece):
             if line.startswith(b"data:"):
