@@ -391,14 +391,22 @@ def test_4_bit_is_never_taken_for_its_speed_where_16_bit_has_room_for_the_same_b
      {"gradient_checkpointing": "unsloth"}, {"packing": False}, {"cuda_graphs": False}],
 )  # fmt: skip
 def test_steps_are_recorded_that_are_one_batch_on_one_gpu(other: dict[str, Any]) -> None:
-    few = {"gradient_accumulation_steps": 1, "batch_size": 8}
-    plan = decide.choose(training(**few), H100)
+    small = models.ALIASES["smollm2-135m"].shape
+    few = {"gradient_accumulation_steps": 1, "batch_size": 8, "max_steps": 5000}
+    plan = decide.choose(training(small, **few), H100)
     assert plan and plan.cuda_graphs
-    less = decide.choose(training(**few | other), H100)
+    less = decide.choose(training(small, **few | other), H100)
     assert less and not less.cuda_graphs
     for machine in (replace(H100, engine="trl"), replace(H100, dtype="float16")):
-        elsewhere = decide.choose(training(**few), machine)
+        elsewhere = decide.choose(training(small, **few), machine)
         assert elsewhere and not elsewhere.cuda_graphs
+
+
+@pytest.mark.parametrize("few", [{"batch_size": 64}, {"batch_size": 8, "max_steps": 50}])
+def test_steps_are_not_recorded_that_would_be_no_faster(few: dict[str, Any]) -> None:
+    """By a large step's card, or in a run that ends before most sizes are recorded; a recording takes its memory."""
+    plan = decide.choose(training(gradient_accumulation_steps=1, **few), H100)
+    assert plan and not plan.cuda_graphs
 
 
 def test_what_shares_its_kernels_is_what_decides_how_it_begins() -> None:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 # learned more in 1,800 steps of 8 than in a quarter as many of 32 (benchmarks/README.md).
 STEPS_WANTED, TOKENS_WANTED = 1000, 16384
 FEWEST, MOST = 8, 64  # examples in a step
-MOMENTS = 0.05  # of a card's memory may be spent on AdamW's moments in 32 instead of 8 bit
 EXACT = 1.05  # a 16-bit base may take so much longer than one in FP8 or 4 bit, for nothing of it is rounded
+RECORDED = 1.05  # by so much recorded steps have to be faster, for recordings take memory as a step does
 TOLERANCE = 1.15  # a plan that is so much too large isn't tried at all: the formula is no better than that
 SOME_SPEED = 1e14  # FLOP/s for choosing a plan where the card's are not known; no time is shown then
 
@@ -139,7 +139,7 @@ def plans(training: Training, machine: Machine) -> Iterator[Plan]:
                     gradient_accumulation_steps=effective // batch,
                     tokens=_tokens(training, batch, bare.padding_free),
                 )
-                yield _with_cost(replace(way, cuda_graphs=_takes_graphs(spec, way)), training, machine)
+                yield _recorded_where_faster(_with_cost(way, training, machine), training, machine)
 
 
 def takes_fp8(training: Training, machine: Machine) -> bool:
@@ -185,7 +185,8 @@ def optimizer_of(training: Training, machine: Machine) -> str:
         return training.earlier.optimizer
     wants_8bit = spec.optimizer == "adamw_8bit"
     if spec.optimizer == "auto":
-        wants_8bit = training.shape is None or _moments_are_large(spec, training.shape, machine.total)
+        shape = training.shape
+        wants_8bit = shape is None or memory.moments_are_large(_adapter(spec, shape), machine.total)
     return "adamw_8bit" if wants_8bit else "adamw_torch_fused"
 
 
@@ -203,15 +204,6 @@ def is_padding_free(training: Training, machine: Machine) -> bool:
     return packing is True or (packing == "auto" and machine.engine == "unsloth")
 
 
-def _moments_are_large(spec: RunSpec, shape: Shape, total: int) -> bool:
-    """Whether AdamW's moments in 32 bit would take a large part of the card.
-
-    8 bit saves 6 bytes a weight, but is a launch for each matrix, where AdamW in 32 bit is a few for all.
-    """
-    saved = memory.ADAM_BYTES - memory.ADAM_8BIT_BYTES
-    return shape.adapter(recipe_of(spec, shape.parameters).r, spec.target_modules) * saved > total * MOMENTS
-
-
 def _pinned(training: Training, earlier: Plan) -> Training:
     """Put the earlier plan's choice wherever the spec leaves one open."""
     spec = training.spec
@@ -221,16 +213,9 @@ def _pinned(training: Training, earlier: Plan) -> Training:
 
 def _bare(training: Training, machine: Machine) -> Plan:
     """What all plans of this training run have in common."""
-    spec, engine, gpu = training.spec, machine.engine, machine.card.gpu
-    return Plan(
-        engine,
-        gpu,
-        machine.dtype,
-        optimizer_of(training, machine),
-        is_padding_free(training, machine),
-        gpus=spec.gpus,
-        steps=steps_of(spec, training.rows),
-    )
+    spec, steps = training.spec, steps_of(training.spec, training.rows)
+    optimizer, padding_free = optimizer_of(training, machine), is_padding_free(training, machine)
+    return Plan(machine.engine, machine.card.gpu, machine.dtype, optimizer, padding_free, gpus=spec.gpus, steps=steps)
 
 
 def _plan_by_need(training: Training, machine: Machine) -> Plan:
@@ -260,11 +245,18 @@ def _precisions(training: Training, machine: Machine) -> list[tuple[bool, bool]]
     return [(four, eight) for four in four_bit for eight in fp8 if not (four and eight)]
 
 
-def _takes_graphs(spec: RunSpec, plan: Plan) -> bool:
-    """Whether steps can be recorded: each is one batch on one GPU, computed the same way every time."""
+def _recorded_where_faster(plan: Plan, training: Training, machine: Machine) -> Plan:
+    """The plan with CUDA graphs, where steps can be recorded and that makes them faster; else as it is.
+
+    They can where each is one batch on one GPU, computed the same way every time.
+    """
+    spec = training.spec
     single = plan.gradient_accumulation_steps == plan.gpus == 1 and not plan.gradient_checkpointing
     compiled = plan.gpu and plan.engine == "unsloth" and plan.dtype == "bfloat16" and plan.padding_free
-    return spec.cuda_graphs and not spec.dropout and single and compiled
+    if not (spec.cuda_graphs and not spec.dropout and single and compiled):
+        return plan
+    recorded = _with_cost(replace(plan, cuda_graphs=True), training, machine)
+    return recorded if recorded.step_seconds * RECORDED < plan.step_seconds else plan
 
 
 def _batches(spec: RunSpec, effective: int) -> list[int]:
@@ -287,12 +279,17 @@ def _with_cost(plan: Plan, training: Training, machine: Machine) -> Plan:
     """The plan with its predicted peak and time, corrected by what earlier runs have shown."""
     spec, shape, rows, card = training.spec, training.shape, training.rows, machine.card
     assert shape
-    adapter = shape.adapter(recipe_of(spec, shape.parameters).r, spec.target_modules)
+    adapter = _adapter(spec, shape)
     row = rows.mean if plan.padding_free else rows.filled(plan.batch_size, plan.examples_in_step)
     step = duration.step(shape, adapter, plan, plan.batch_size * row, rows.mean, card.flops or SOME_SPEED)
     peak = memory.peak(shape, adapter, plan, machine.spread_keys)
     kept = plan.tokens * memory.token_bytes(shape, plan, machine.spread_keys)
     return calibration.corrected(plan, card, step, peak, fills=2 * kept > peak)
+
+
+def _adapter(spec: RunSpec, shape: Shape) -> int:
+    """The number of its weights."""
+    return shape.adapter(recipe_of(spec, shape.parameters).r, spec.target_modules)
 
 
 def _fixed(value: int | str) -> int | None:

@@ -23,6 +23,7 @@ PLAIN_LOGITS_BYTES = 10  # plain TRL keeps a token's logits in 16 bit, their sof
 # The loss takes so many logits at once: in 16 bit, and a copy in 32; of a small model's few tokens all. Then what the
 # matrix libraries need, and the allocator's rounding.
 LOGIT_BYTES, LOGITS, LIBRARIES = 6, 0.625 * GIB, 0.125 * GIB
+MOMENTS = 0.05  # of a card's memory may be spent on AdamW's moments in 32 instead of 8 bit
 ROW, RANK = 2048, 64  # what `least` counts with: tokens of the longest row, rank of the adapter
 
 
@@ -71,3 +72,11 @@ def least(shape: Shape) -> dict[str, int]:
         "16bit_without_checkpointing": fastest,
     }
     return {name: peak(shape, adapter, plan) for name, plan in modes.items()}
+
+
+def moments_are_large(adapter: int, total: int) -> bool:
+    """Whether AdamW's moments of so many weights would take a large part of a card of `total` bytes in 32 bit.
+
+    8 bit saves 6 bytes a weight, but is a launch for each matrix, where AdamW in 32 bit is a few for all.
+    """
+    return adapter * (ADAM_BYTES - ADAM_8BIT_BYTES) > total * MOMENTS
