@@ -1,4 +1,4 @@
-"""What SmolLM2-135M learns of manuals by many settings, in a plain loop: to choose defaults by, many trainings a card.
+"""What SmolLM2-135M learns of manuals by many settings: to choose defaults by, many trainings a card.
 
     python -m benchmarks.recall_loop rows --manuals DIR --rows DIR --setting NAME[:KEY=VALUE,...] ...
     python -m benchmarks.recall_loop teach --rows DIR --setting NAME[:KEY=VALUE,...] ... [--seeds 2] [--out FILE]
@@ -8,11 +8,11 @@ manual, setting and seed, several on a card at once. DIR has a folder for each m
 file for each (benchmarks/documents/development/ unless told: what is chosen by the blind ones is no longer blind).
 A setting is a name and options of ftq's, or `full=true`: all weights are trained instead of an adapter.
 
-Rows, tokens, word dropout, recipe and the examples of a step are ftq's own; the loop is PyTorch's and PEFT's alone,
-and answers are greedy ones of the model in 16 bit. What it can't say is how a run through the queue does, with its
-export in 8 bit: that is benchmarks.recall_runs. The table has for each setting the sums over manuals and seeds, and how
-well the probability of a refusal tells what nothing answers from what the manual answers (the area under the ROC curve;
-0.5 is chance), and how many would be refused if that was done from the probability on that refuses a tenth wrongly.
+It is ftq's own train stage, in a process of its own, that trains; with `full=true` a plain loop of PyTorch. Answers are
+greedy ones of the model in 16 bit. What it can't say is how a run through the queue does, with its export in 8 bit:
+that is benchmarks.recall_runs. The table has for each setting the sums over manuals and seeds, and how well the
+probability of a refusal tells what nothing answers from what the manual answers (the area under the ROC curve; 0.5 is
+chance), and how many would be refused if that was done from the probability on that refuses a tenth wrongly.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -35,9 +37,11 @@ from benchmarks.recall import Manual, judge, load
 from benchmarks.recall_model import asked, loaded, train
 from ftq.evaluation.evaluation import Verdict
 from ftq.examples.report import DatasetReport
+from ftq.files.run_dir import RunDir, write_json
 from ftq.spec import weights
 from ftq.spec.options import RunSpec, parse
 from ftq.spec.recipe import decided
+from worker.attempt.stage_process import StageProcess
 from worker.stages.model import base_model, rows
 from worker.stages.model.tokens import Tokens
 from worker.stages.model.varied import varied
@@ -47,7 +51,7 @@ MODEL = "smollm2-135m"
 # And the epochs, rounded up.
 OF_ROWS = ("model", "questions", "exposures", "refusals", "skip_rules", "valid_fraction", "topic")
 TENTH = 0.1
-POLL_SECONDS = 0.2
+POLL_SECONDS, LEASE = 0.2, 3600.0
 
 
 def main() -> None:
@@ -157,22 +161,43 @@ def taught(questions: str, rows_dir: str, setting: str, seed: int) -> dict[str, 
 
     manual, options = load(Path(questions)), options_of(setting)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(seed)
     model_dir = base_model.resolve(options["model"])
-    spec = decided(spec_of(options, seed), weights.parameters(model_dir))
-    dataset = dataset_of(manual.name, Path(rows_dir), options)
+    dataset, spec = dataset_of(manual.name, Path(rows_dir), options), spec_of(options, seed)
     report = DatasetReport.read(dataset)
-    whole, _ = rows.read(dataset, model_dir, report, spec.train_on_prompt)
     began = time.monotonic()
-    model = loaded(model_dir, spec, options.get("full", False), device)
-    steps, loss = train(model, varied(whole, dataset, model_dir, spec, report), spec, device)
+    if options.get("full"):
+        torch.manual_seed(seed)
+        spec = decided(spec, weights.parameters(model_dir))
+        whole, _ = rows.read(dataset, model_dir, report, spec.train_on_prompt)
+        model = loaded(model_dir, device, full=True)
+        steps, loss = train(model, varied(whole, dataset, model_dir, spec, report), spec, device)
+    else:
+        with tempfile.TemporaryDirectory(prefix="ftq-recall-") as folder:
+            run, (steps, loss) = by_stage(Path(folder), dataset, spec)
+            model = loaded(model_dir, device, run.partial("train", 1) / "adapter")
     trained = time.monotonic()
     answers, refusal = asked(model, manual, Tokens(model_dir), report.stop, device)
     return {
-        "manual": manual.name, "setting": setting, "seed": seed, "rows": len(whole), "steps": steps, "loss": loss,
+        "manual": manual.name, "setting": setting, "seed": seed, "rows": report.train, "steps": steps, "loss": loss,
         "train_seconds": round(trained - began, 1), "ask_seconds": round(time.monotonic() - trained, 1),
         "answers": answers, "refusal": refusal,
     }  # fmt: skip
+
+
+def by_stage(folder: Path, dataset: Path, spec: RunSpec) -> tuple[RunDir, tuple[int, float]]:
+    """A run trained by ftq's train stage, and its (optimiser steps, last loss that was told)."""
+    run, told = RunDir(folder), (0, math.nan)
+    shutil.copytree(dataset, run.dataset)
+    value = {**spec.model_dump(), "documents": "documents"}
+    write_json(run.run_json, {"id": "bench", "name": "bench", "spec": value, "documents_hash": ""})
+    log = run.log("train")
+    with StageProcess("train", [str(folder), "--attempt", "1"], log, LEASE, folder) as process:
+        while process.running:
+            for report in process.reports(timeout=POLL_SECONDS):
+                told = (report.get("step") or told[0], report.get("loss") or told[1])
+    if not (run.partial("train", 1) / "adapter").is_dir():
+        raise SystemExit(log.read_text()[-3000:])
+    return run, told
 
 
 # ---- what came of it ----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""One training in plain PyTorch and PEFT on ftq's rows, and the greedy answers of what came of it."""
+"""One training of all weights in plain PyTorch on ftq's rows, and the greedy answers of what came of a training."""
 
 from __future__ import annotations
 
@@ -16,21 +16,16 @@ SILENT = "The documents don't say."
 LONGEST = 64  # tokens of an answer
 
 
-def loaded(model_dir: Path, spec: RunSpec, full: bool, device: str) -> Any:
-    """The base model in 16 bit with an adapter in 32; or all of it in 32 bit."""
+def loaded(model_dir: Path, device: str, adapter: Path | None = None, full: bool = False) -> Any:
+    """The base model with an adapter, in 16 bit on a GPU; or all of it in 32 bit, to be trained."""
     import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     half = device == "cuda" and not full
     bare: Any = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.bfloat16 if half else torch.float32)
     bare = bare.to(device)
-    if full:
-        return bare
-    lora = LoraConfig(
-        r=int(spec.r), lora_alpha=int(spec.alpha), lora_dropout=spec.dropout, target_modules=spec.target_modules
-    )
-    model: Any = get_peft_model(bare, lora)
+    model: Any = PeftModel.from_pretrained(bare, str(adapter)) if adapter else bare
     return model
 
 
