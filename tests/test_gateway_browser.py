@@ -8,41 +8,22 @@ from typing import Any
 
 import pages
 import pytest
-from page_tools import Answerer, Runs, every_state
+from page_site import PATIENCE, Site, person, watched
+from page_tools import every_state
 from playwright.sync_api import Browser, BrowserContext, Page, expect
-from starlette.applications import Starlette
 
 from gateway import models
-from tests.gateway_tools import make_gateway, serving
-from tests.tools import Bench, until
+from tests.gateway_tools import serving
+from tests.tools import until
 
 pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-PATIENCE = 90_000  # milliseconds that a busy machine may need for what takes one second
 SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 STEP = "Number((document.querySelector('.told').textContent.match(/step (\\d+)/) || [0, 0])[1])"
 VALUE = "document.querySelector('progress').value"
 
 
-class Site:
-    """A gateway over a machine whose worker's stages are fakes. `url` is where it is, `secret` an admin's key."""
-
-    def __init__(self, folder: Path) -> None:
-        self.bench = Bench(folder / "artifacts", "tests.fake_worker")
-        self.folder = folder / "shelf"
-        (self.folder / "handbook").mkdir(parents=True)
-        (self.folder / "handbook" / "pump.md").write_text("# Pump\n\nThe pressure of the pump is 2 bar.\n" * 12)
-        self.app: Starlette
-        self.app, self.secret = make_gateway(self.bench.settings.home, documents=str(self.folder))
-        self.answerer = vars(self.app.state.gateway)["answering"] = Answerer()
-        self.url = ""
-
-    @property
-    def runs(self) -> Runs:
-        return Runs(self.bench.client.store, self.bench.settings.home)
-
-
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site = Site(tmp_path_factory.mktemp("site"))
     try:
         site.bench.start_broker()
@@ -52,6 +33,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             site.app.state.gateway.stopping = True  # as gateway.program says when it is told to end
     finally:
         site.bench.close()
+
+
+@pytest.fixture
+def site(started: Site) -> Iterator[Site]:
+    """Free for the next test afterwards: what a failed one has left at work would keep the only worker."""
+    yield started
+    for run in started.bench.client.all():
+        if not run.is_finished:
+            started.bench.client.cancel(run.id)
+    until(lambda: all(run.is_finished for run in started.bench.client.all()))
 
 
 @pytest.fixture(scope="module")
@@ -69,28 +60,6 @@ def context(browser: Browser, site: Site) -> Iterator[BrowserContext]:
 @pytest.fixture
 def page(context: BrowserContext) -> Page:
     return watched(context)
-
-
-def person(browser: Browser, site: Site, **settings: Any) -> BrowserContext:
-    """A browser whose user has logged in, by the form."""
-    expect.set_options(timeout=PATIENCE)
-    context = browser.new_context(**settings)
-    context.set_default_timeout(PATIENCE)
-    page = context.new_page()
-    page.goto(site.url + "/submit")
-    page.get_by_label("Key", exact=True).fill(site.secret)
-    page.keyboard.press("Enter")
-    page.wait_for_url(site.url + "/submit")  # where the person wanted to go
-    page.close()
-    return context
-
-
-def watched(context: BrowserContext) -> Page:
-    """A page of which a script's error, and a thing that its policy bars, fails the test."""
-    page = context.new_page()
-    page.on("pageerror", lambda error: pytest.fail(f"error in the page: {error}"))
-    page.on("console", lambda said: pytest.fail(said.text) if "Content Security Policy" in said.text else None)
-    return page
 
 
 def grown(page: Page, number: str, beyond: float = 0) -> float:
