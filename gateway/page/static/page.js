@@ -3,19 +3,43 @@
 
 // ---- live: pieces of HTML from this server, each for the element of its id -----------------------------------------
 
+const arrived = []; // messages that are still to be taken
+let [pressed, leaving] = [false, false];
+
 for (const place of document.querySelectorAll("[data-live]")) {
   const source = new EventSource(place.dataset.live);
-  source.onmessage = (event) => {
-    const { part, html } = JSON.parse(event.data);
-    if (part === "end") {
-      source.close();
-      if (html === "reload" && !document.querySelector(".turn")) location.reload();
-      return;
-    }
-    if (part.startsWith("more-")) add(html);
-    else put(document.getElementById(part), html);
+  source.onmessage = (message) => {
+    arrived.push(message);
+    takeAll();
   };
 }
+
+// Nothing moves while a button is pressed: if what was pressed has moved away, the browser gives the click to nobody.
+function takeAll() {
+  while (arrived.length && !pressed) take(arrived.shift());
+}
+for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel"]) {
+  const seen = ({ buttons }) => {
+    pressed = buttons % 2 === 1; // the first one, or a finger
+    if (arrived.length) setTimeout(takeAll); // after the click
+  };
+  addEventListener(kind, seen, { capture: true, passive: true });
+}
+
+function take({ data, target: source }) {
+  const { part, html } = JSON.parse(data);
+  if (part === "end") {
+    source.close();
+    if (html === "reload" && !isBusy()) location.reload();
+  } else if (part.startsWith("more-")) add(html);
+  else put(document.getElementById(part), html);
+}
+
+// Who has asked or types a question keeps it, and who follows a link or sends a form gets there.
+function isBusy() {
+  return leaving || sent.size || document.querySelector(".turn") || document.querySelector(".ask textarea")?.value;
+}
+addEventListener("beforeunload", () => (leaving = true));
 
 // What a log gets is seen as it comes, as long as its end is looked at.
 function add(text) {
@@ -29,21 +53,64 @@ for (const log of document.querySelectorAll("#log[data-live]")) log.scrollTop = 
 
 function put(element, html) {
   if (!element) return;
-  const before = element.querySelector(".status");
-  const focused = element.contains(document.activeElement) ? document.activeElement.textContent : null;
-  const word = before && before.textContent;
-  const bar = element.querySelector("progress");
-  element.innerHTML = html;
-  const now = element.querySelector(".status");
-  if (now && now.textContent !== word && element.classList.contains("lead-state")) say(now.textContent);
-  const grown = element.querySelector("progress");
-  if (bar && grown) {
-    const value = grown.value;
-    grown.replaceWith(bar); // the same bar grows: a new one would begin anew
-    bar.value = value;
-    bar.setAttribute("aria-label", grown.getAttribute("aria-label"));
+  const word = element.querySelector(".status")?.textContent;
+  const fresh = element.cloneNode(false);
+  fresh.innerHTML = html;
+  bring(element, fresh);
+  const now = element.querySelector(".status")?.textContent;
+  if (now && now !== word && element.classList.contains("lead-state")) say(now);
+}
+
+// Makes a node equal to a fresh one by changing only what differs: focus, selection, scrolling and typed text live on.
+function bring(node, fresh) {
+  if (node.isEqualNode(fresh)) return;
+  if (!(node instanceof Element)) {
+    write(node, fresh.data);
+    return;
   }
-  if (focused !== null) [...element.querySelectorAll("button")].find((one) => one.textContent === focused)?.focus();
+  for (const { name, value } of fresh.attributes) {
+    if (node.getAttribute(name) !== value) node.setAttribute(name, value);
+  }
+  for (const { name } of [...node.attributes]) {
+    if (!fresh.hasAttribute(name) && name !== "open") node.removeAttribute(name);
+  }
+  const wanted = new Set([...fresh.children].map(key));
+  for (const child of [...node.children]) if (!wanted.has(key(child))) child.remove();
+  let here = node.firstChild;
+  for (const next of [...fresh.childNodes]) {
+    let same = here; // of texts only this one
+    while (same && key(same) !== key(next)) same = next instanceof Element ? same.nextSibling : null;
+    if (!same) {
+      node.insertBefore(next, here);
+      continue;
+    }
+    while (here !== same) here = dropped(here);
+    bring(same, next);
+    here = same.nextSibling;
+  }
+  while (here) here = dropped(here);
+}
+
+// What two nodes have in common if they are the same before and after an update.
+function key(node) {
+  return [node.nodeName, ...["id", "href", "action"].map((name) => node.getAttribute?.(name))].join();
+}
+
+function dropped(node) {
+  const next = node.nextSibling;
+  node.remove();
+  return next;
+}
+
+// The new characters come before the old ones go, so that a selection that ends behind them still does.
+function write(text, data) {
+  let [start, end] = [0, 0];
+  const most = Math.min(data.length, text.length);
+  while (start < most && data[start] === text.data[start]) start++;
+  while (end < most - start && data.at(-1 - end) === text.data.at(-1 - end)) end++;
+  const [old, fresh] = [text.length - start - end, data.slice(start, data.length - end)];
+  text.insertData(start, fresh);
+  text.deleteData(start + fresh.length, old);
 }
 
 function say(text) {
@@ -53,14 +120,16 @@ function say(text) {
 
 // ---- forms are sent once ----------------------------------------------------------------------------------------
 
+const sent = new Set();
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.classList.contains("ask")) return;
-  if (form.dataset.sent) event.preventDefault();
-  form.dataset.sent = "yes";
+  if (sent.has(form)) event.preventDefault();
+  sent.add(form);
 });
 window.addEventListener("pageshow", () => {
-  for (const form of document.forms) delete form.dataset.sent; // back from the page that it led to
+  sent.clear(); // back from the page that it led to
+  leaving = false;
 });
 
 // ---- asking base and tuned model side by side -------------------------------------------------------------------
