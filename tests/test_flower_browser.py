@@ -9,7 +9,7 @@ from typing import Any
 import pages
 import pytest
 from flower_tools import LOGIN, PATIENCE, Bench, until
-from playwright.sync_api import Browser, BrowserContext, Error, Page
+from playwright.sync_api import Browser, BrowserContext, Error, Page, Route
 
 from ftq.store.records import Run
 
@@ -25,6 +25,10 @@ CELLS = """id => {
 # The same of a task's page, by the rows' names.
 ROWS = """() => Object.fromEntries([...document.querySelectorAll('.detail-row')].map(
   row => [row.querySelector('dt').innerText.trim(), row.querySelector('dd').innerText.trim()]))"""
+
+# The page is bright again once it has shown the server's next answer, or left it out.
+DIM = "document.getElementById('main-content').style.opacity = 0.5"
+BRIGHT = "document.getElementById('main-content').style.opacity === ''"
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +139,35 @@ def test_the_tasks_page_moves_by_itself(bench: Bench, page: Page, run: Run) -> N
         page.wait_for_function(f"([row, text]) => ({ROWS})()[row] !== text", arg=[row, first[row]])
     assert marked(page)
     assert page.evaluate(ROWS)["Status"] == "STARTED"
+
+
+def test_what_is_pressed_or_has_the_focus_outlasts_a_reload(bench: Bench, page: Page, run: Run) -> None:
+    task = f"{run.id}.train.1"
+    open_list(page, bench, task)
+    for address in (f"{bench.url}/tasks", f"{bench.url}/task/{task}"):
+        page.goto(address)
+        link = page.locator(f"[id='{task}'] a, .task-name-value a").first
+        link.focus()
+        href = page.evaluate("document.activeElement.href")
+        page.evaluate(DIM)
+        page.wait_for_function(BRIGHT)
+        assert (page.evaluate("document.activeElement.href"), bool(href)) == (href, True)
+        link.hover()
+        press_during_a_look(page)
+        page.wait_for_url(href)
+
+
+def press_during_a_look(page: Page) -> None:
+    """Press and release what is under the pointer; an answer that the page has asked for before comes in between."""
+    looks = list[Route]()
+    page.route(lambda url: "/task" in url, lambda route: looks.append(route))
+    until(lambda: page.wait_for_timeout(10) or looks)
+    page.mouse.down()
+    page.evaluate(DIM)
+    looks[0].continue_()
+    page.wait_for_function(BRIGHT)
+    page.unroute_all()
+    page.mouse.up()
 
 
 def test_terminate_is_a_clean_cancel(bench: Bench, page: Page, run: Run) -> None:

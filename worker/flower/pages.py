@@ -16,12 +16,26 @@ COLUMNS = {"progress": "Progress", "step": "Step", "loss": "Loss", "time_left": 
 SHOWN = "name,args,state,progress,step,loss,time_left,gpu,received,runtime,worker,uuid"
 
 # Reload two seconds after the last answer. A page whose server is unreachable turns pale, because its numbers are old.
+# What is reloaded is made anew: not while a person presses or selects something there, and with the focus where it was.
 _LIVE = b"""<script>
 (function () {
   const list = jQuery('#tasks-table'), page = document.getElementById('task-page');
   if (!list.length && !page) return;
   if (list.length) jQuery.fn.dataTable.ext.errMode = 'none';
   const status = root => root.querySelector('.badge').textContent;
+  let pressed = false, row, number;
+  for (const kind of ['pointerdown', 'pointermove', 'pointerup', 'pointercancel']) {
+    addEventListener(kind, event => { pressed = event.buttons % 2 === 1; }, true);
+  }
+  const busy = () => pressed || !getSelection().isCollapsed;
+  const links = () => [...((row ? document.getElementById(row) : page)?.querySelectorAll('a, button') ?? [])];
+  function noteFocus() {
+    row = document.activeElement.closest('tr')?.id;
+    number = links().indexOf(document.activeElement);
+  }
+  const focus = () => links()[number]?.focus({preventScroll: true});
+  list.on('preDraw.dt', () => { noteFocus(); return !pressed; });
+  list.on('draw.dt', focus);
   function reloadList() {
     return new Promise(done => {
       list.one('xhr.dt', (event, settings, answer) => done(Boolean(answer)));
@@ -32,12 +46,15 @@ _LIVE = b"""<script>
     const answer = await fetch(location.pathname, {credentials: 'same-origin'});
     if (!answer.ok) return false;
     const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html').getElementById('task-page');
+    if (busy()) return true;
+    noteFocus();
     if (status(fresh) !== status(page)) location.reload();
     else page.querySelector('.task-details-card').replaceWith(fresh.querySelector('.task-details-card'));
+    focus();
     return true;
   }
   async function live() {
-    if (!document.hidden && getSelection().isCollapsed) {
+    if (!document.hidden && !busy()) {
       const there = await (list.length ? reloadList() : reloadPage()).catch(() => false);
       document.getElementById('main-content').style.opacity = there ? '' : 0.4;
     }
