@@ -340,6 +340,16 @@ def test_silence_longer_than_a_lease_is_a_warning(store: Store) -> None:
     assert ok("status").stderr == f"Note: busy: {silent}\nNote: {stands_still}\n"
 
 
+def test_until_when_a_silent_stages_lease_is_waited_for_is_said(store: Store) -> None:
+    store.begin(store.add("cccc3333", "busy", ago=300), "prepare", 30)
+    store.begin(store.add("dddd4444", "quiet", ago=300), "prepare", 31)
+    store.worker()
+    silent = "no sign of life from box for 31 s: if it has ended, its lease is waited for, until 2026-01-02 03:00:29"
+    assert f"\n! {silent}\n" in ok("status", "quiet").stdout
+    assert ok("status").stderr == f"Note: quiet: {silent}\n"
+    assert "sign of life" not in ok("status", "busy").stdout
+
+
 def test_a_silent_worker_is_listed_with_what_takes_it_off_the_list(store: Store) -> None:
     store.now = time.clock_gettime(time.CLOCK_REALTIME) - 3600
     store.runs.see_worker("gone@box", "box", ["cpu"], None, 1)

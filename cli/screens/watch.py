@@ -93,8 +93,17 @@ def list_warnings(client: AnyClient, runs: list[Run], now: float) -> list[str]:
 
 
 def silent(run: Run, lease: float, now: float) -> str:
-    seconds = view.silence(run, lease, now)
-    if seconds is None or seconds <= lease:
+    """That nobody has heard of the stage at work for half a lease, and what follows; empty if somebody has."""
+    seconds, stage = view.silence(run, lease, now), run.current
+    if seconds is None or stage is None or seconds <= lease / 2:
+        return ""
+    if stage.lease_until and now < stage.lease_until:
+        until = words.clock(stage.lease_until)
+        return (
+            f"no sign of life from {stage.worker} for {words.duration(seconds)}: "
+            f"if it has ended, its lease is waited for, until {until}"
+        )
+    if seconds <= lease:
         return ""
     return (
         f"no sign of life for {words.duration(seconds)}, longer than a lease ({lease:.0f} s): a live worker takes it up"
