@@ -29,6 +29,7 @@ from ftq.settings import Settings, cache_dir, hub_cache
 from ftq.store.store import RunStore
 from tests.poor_disk import POOR, needs_landlock
 from tests.tools import Bench, until
+from worker.attempt import holders
 from worker.host import broker, folders
 from worker.stages.process.main import _explain_os_error
 
@@ -369,6 +370,7 @@ def test_a_machine_whose_clock_was_wrong(tmp_path: Path, seconds: int, then: str
             worker.signal(signal.SIGKILL)
             tell(stage, signal.SIGKILL)
             worker.process.wait()
+            shutil.rmtree(bench.settings.home / holders.FOLDER)  # which a machine that starts anew doesn't believe
         (tmp_path / "right").replace(tmp_path / "ahead")
         if "cancelled" in then:
             bench.client.cancel("r")

@@ -18,7 +18,7 @@ from benchmarks.drill_machine import Worker, tell
 from ftq import queue
 from ftq.files.run_dir import STAGES
 from tests import tools
-from tests.tools import PATIENCE, freeze, until
+from tests.tools import PATIENCE, container, freeze, until
 
 pytestmark = pytest.mark.slow
 WAITS = {"train": {"1": "wait"}}
@@ -217,6 +217,26 @@ def test_a_frozen_worker_comes_too_late(bench: Bench) -> None:
     said = [(event.kind, event.attempt) for event in bench.events("one") if event.stage == "train"]
     assert ("lease_lost", frozen) in said and said.count(("succeeded", frozen + 1)) == 1
     assert bench.run("one").stage("train").worker == other.name
+    _expect_each_step_once(bench, "one", 20)
+
+
+@pytest.mark.parametrize("what", ["worker", "worker and stage", "container", "worker, and two come back"])
+def test_a_killed_worker_that_comes_back_waits_for_no_lease(bench: Bench, what: str) -> None:
+    bench.prefix = container() if what == "container" else []  # its processes die with it
+    worker = bench.start_worker(name="gpu0")
+    bench.submit("one", WAITS, max_steps=20)
+    until(lambda: (bench.run("one").stage("train").progress or {}).get("step") == 10)
+    stage = bench.stage_pid(bench.run("one"))
+    worker.signal(signal.SIGKILL)
+    if what == "worker and stage":
+        tell(stage, signal.SIGKILL)
+    for _ in range(2 if "two" in what else 1):
+        bench.start_worker(name="gpu0")
+    bench.wait_for_all()
+    assert [event.message for event in bench.events("one") if event.kind in ("lost", "lease_lost")] == [
+        f"the process of {worker.name} that held it died"
+    ]
+    assert bench.run("one").stage("train").attempt == 2
     _expect_each_step_once(bench, "one", 20)
 
 

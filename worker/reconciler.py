@@ -22,7 +22,7 @@ from billiard.process import active_children
 
 from ftq import queue
 from ftq.client.bucket.place import advise
-from ftq.errors import FtqError, NotFound, first_line
+from ftq.errors import FtqError, LeaseLost, NotFound, first_line
 from ftq.files.remote.bucket import OutOfReach
 from ftq.files.run_dir import STAGES
 from ftq.servers import place_of
@@ -30,6 +30,7 @@ from ftq.settings import Settings
 from ftq.store.records import ASK, served_by
 from ftq.store.store import RunStore
 from ftq.version import VERSION
+from worker.attempt import holders
 from worker.incoming import transport
 from worker.incoming.dropped import dropped
 from worker.incoming.foreign import foreigners
@@ -142,11 +143,18 @@ class Reconciler:
             self._terminated.popleft()
 
     def _expired(self) -> list[str]:
-        """Take back stages whose child of this worker died or whose lease ended; the runs that go on at once."""
+        """Take back stages whose process on this machine died or whose lease ended; the runs that go on at once."""
         run_ids = list[str]()
+
+        def lose(holder: holders.Holder) -> None:
+            with contextlib.suppress(LeaseLost):  # taken back already
+                self.store.lose(holder.token, f"the process of {holder.worker} that held it died")
+                run_ids.append(holder.run_id)
+
         while self._dead:
             run_ids += self.store.expire_attempt(*self._dead[0], worker=self.worker)
             self._dead.popleft()
+        holders.end_the_dead(self.settings.home, lose)
         return [*run_ids, *self.store.expire(self.settings.lease_seconds)]
 
     def _loop(self) -> None:
@@ -178,7 +186,15 @@ class Reconciler:
         if not self._registered:  # an earlier worker of this name may have died while it was stopping
             self.store.drain_worker(self.worker, False)
             self.store.lose_questions_of(self.worker, time.monotonic() - self._began)
+            holders.forget_other_boots(self.settings.home, self._is_over)
             self._registered = True
+
+    def _is_over(self, token: str) -> bool:
+        try:
+            self.store.check(token)
+        except LeaseLost:
+            return True
+        return False
 
     def _take_or_not(self) -> None:
         if (wanted := self._wanted()) != self._taken:

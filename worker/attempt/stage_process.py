@@ -48,7 +48,7 @@ class StageProcess:
 
         `while_waiting` is called again and again while an earlier attempt's process is still ending.
         """
-        self._lock = os.open(folder / f".{stage}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._lock = os.open(lock_of(folder, stage), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             _wait_for(self._lock, stage, while_waiting)
             self._kills_before = out_of_memory_kills()
@@ -126,6 +126,11 @@ class StageProcess:
             self._process.stdin.close()
         os.close(self._pipe)
         os.close(self._lock)
+
+
+def lock_of(folder: Path, stage: str) -> Path:
+    """The file that the stage's process, and what it starts, keep locked until they are dead."""
+    return folder / f".{stage}.lock"
 
 
 def spawn(

@@ -28,7 +28,7 @@ from ftq.store.records import Run, queue_of
 from ftq.store.store import RunStore
 from ftq.trace import spans
 from worker import sigterm
-from worker.attempt import cache, policy, promotion, traced
+from worker.attempt import cache, holders, policy, promotion, traced
 from worker.attempt.keeper import Keeper, Standby
 from worker.attempt.remote.exchange import Exchange, Missing
 from worker.attempt.remote.moving import Stopped
@@ -67,7 +67,8 @@ class Supervisor:
             log.warning("%s.%s.%s can't be claimed now: message dropped", run_id, stage, attempt)
             return False
         threading.Thread(target=self._let_others_in, args=(run_id, stage), daemon=True).start()
-        goes_on = self._claimed(run_id, stage, attempt, token, began)
+        with holders.holding(settings.home, holders.Holder(run_id, stage, attempt, self.worker, token)):
+            goes_on = self._claimed(run_id, stage, attempt, token, began)
         traced.attempt(self.store, run_id, stage, attempt, self.worker, began_at)
         if settings.owner_limit and not (goes_on and stage != STAGES[-1]):
             threading.Thread(target=self._let_owner_go_on, args=(run_id,), daemon=True).start()
