@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ftq.examples.dataset import Examples, questions_of, write
 from ftq.examples.split import Row
 from ftq.files.export_report import Distance
 from ftq.files.run_dir import RunDir, write_jsonl
-from ftq.report.results import scoreboard
+from ftq.report.results import lead, scoreboard
 from ftq.spec.options import parse
 from tests.finished import gguf, write_export
 
@@ -389,6 +390,9 @@ def verdict(
     return verdicts(asked, [scores(asked, one.subject, 1.0) for one in subjects], spec)
 
 
+FOUND = ("No fault was found.", "5 of 5 aren't right, for none of the reasons")
+
+
 @pytest.mark.parametrize("right", [0, 1])
 def test_too_few_questions_find_nothing_wrong_nor_right(right: int) -> None:
     """Whatever the answers, on the screen and on the page: it is said that nobody knows, and how to know."""
@@ -399,11 +403,11 @@ def test_too_few_questions_find_nothing_wrong_nor_right(right: int) -> None:
         answered = side_by_side(asked, [Replies("f16", said(*texts), 1.0)])
         subjects = [scores(answered, "f16", 1.0)]
         made = make(subjects, verdict=tuple(verdicts(answered, subjects, SPEC)))
-        screen, page = " ".join(shown(made, 200)), scoreboard(made)
-        assert ("found nothing wrong" in screen) == ("found nothing wrong" in page) == (right == 1 and number == 5)
-        assert made.is_judged == (number == 5)
         old = replace(made, verdict=())  # of a version that said nothing of it
-        assert ("found nothing wrong" in " ".join(shown(old, 200))) == (number == 5)
+        for one in (made, old):
+            has = [found in whole for whole in (" ".join(shown(one, 200)), scoreboard(one)) for found in FOUND]
+            is_found = number == 5 and (one is old or bool(right))
+            assert has == [is_found and bool(right), is_found and not right] * 2
         told += [text for text in made.verdict if text.startswith("Nobody can say")]
     assert told == [
         "Nobody can say whether it learned anything: that takes 5 questions on what its documents say, and it was "
@@ -531,7 +535,8 @@ def test_a_narrow_terminal_loses_columns_and_cuts_nothing() -> None:
         "54 questions: 20 of your own, 10 (of 12) that nothing answers, 24 of general knowledge. Answers were ended "
         "after 64 tokens.",
         "A note.",
-        "✓ these questions found nothing wrong",
+        "It has 12 of 20 questions on its documents right (60%); its base model has 1.",
+        "8 of 20 aren't right, for none of the reasons that ftq looks for: read those answers.",
     ]
     headings = {width: shown(made, width)[0].split()[1:] for width in (80, 60, 40, 20)}
     assert headings == {
@@ -543,12 +548,33 @@ def test_a_narrow_terminal_loses_columns_and_cuts_nothing() -> None:
     assert all(len(line) <= 40 for line in shown(made, 40))
 
 
+@pytest.mark.parametrize(
+    ("right", "numbers", "rest"),
+    [
+        (36, "36 of 36 questions on its documents right (100%)", "No fault was found."),
+        (35, "35 of 36 questions on its documents right (97%)", "1 of 36 isn't right, for none of the reasons that ftq "
+         "looks for: read that answer."),
+        (22, "22 of 36 questions on its documents right (61%)", "14 of 36 aren't right, for none of the reasons that "
+         "ftq looks for: read those answers."),
+    ],
+)  # fmt: skip
+def test_where_no_rule_finds_a_fault_the_numbers_come_first(right: int, numbers: str, rest: str) -> None:
+    """The first file couldn't be asked. Nothing is praised where a third is wrong."""
+    base, tuned = ({Kind.OWN: Tally(36, number, 36 - number)} for number in (1, right))
+    tallies = {"base": base, "f16": {}, "q8_0": tuned}
+    made = make([Scores(subject=name, tally=tally) for name, tally in tallies.items()])
+    assert shown(made, 200)[-2:] == [f"It has {numbers}; its base model has 1.", rest]
+    assert re.sub("</?b>", "", lead(made)) == f'<p class="lead">It has {numbers}; its base model has 1.</p>'
+    assert scoreboard(made).startswith(f"<p>{rest}</p><div")
+
+
 def test_verdicts_are_shown_and_nothing_of_a_file_reaches_the_terminal_as_a_command() -> None:
     made = make([Scores(subject="q\x1b[8_0", tally={Kind.OWN: Tally(2, 1, 1)})], verdict=("It is \x1b[31m bad.",))
     assert shown(made, 60)[1:] == [
         "q\ufffd[8_0      1 of 2   0 of 2",
         "2 questions: 2 of your own. Answers were ended after 64",
         "tokens.",
+        "It has 1 of 2 questions on its documents right.",
         "! It is \ufffd[31m bad.",
     ]
     nobody = make(

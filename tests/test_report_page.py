@@ -106,8 +106,8 @@ def test_the_page_of_a_finished_run_tells_all_of_it(tmp_path: Path) -> None:
         "Did it learn?", "Answers side by side", "Training", "What went in", "Files", "How to use it", "Options",
     ]  # fmt: skip
     for text in (
-        "It has 21 of 21 questions on its documents right; its base model has 0.",
-        "These questions found nothing wrong.",
+        "It has 21 of 21 questions on its documents right (100%); its base model has 0.",
+        "No fault was found.",
         "base f16 q8_0 Right answers on the documents 0 of 21 21 of 21 21 of 21",
         "Which port has service 0? accepted: 9000 base ✗ wrong Perhaps 17. … f16 ✓ right 9000",
         "11 more questions: eval.json has their answers.",

@@ -47,7 +47,7 @@ def evaluate(run: str, questions: Path | None, against: str | None, as_json: boo
     from cli.screens import terminal
 
     out = terminal.console()
-    terminal.put(out, Group(*evaluation_view(evaluation, terminal.has_symbols(out))))
+    terminal.put(out, Group(*evaluation_view(evaluation)))
 
 
 @click.command()

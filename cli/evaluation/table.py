@@ -42,14 +42,14 @@ COLUMNS = (
 )
 
 
-def evaluation_view(evaluation: Evaluation, symbols: bool = True) -> list[RenderableType]:
-    """The table, how it was asked, and what is wrong."""
+def evaluation_view(evaluation: Evaluation) -> list[RenderableType]:
+    """The table, how it was asked, the numbers in a sentence, and what is wrong."""
     asked = sum(evaluation.counts.values())
     parts: list[RenderableType] = [scoreboard(evaluation.subjects), Text(_how(evaluation), "dim")] if asked else []
     parts += [Text(printable(note), "dim") for note in evaluation.notes]
+    parts += [Text(told, "bold")] if (told := words.learned(evaluation)) else []
     parts += [Text(printable(f"! {text}"), "yellow") for text in evaluation.verdict]
-    if evaluation.is_judged and not evaluation.verdict:
-        parts.append(Text(f"{'✓' if symbols else '+'} these questions found nothing wrong", "green"))
+    parts += [Text(told)] if (told := words.unblamed(evaluation)) else []
     return parts
 
 

@@ -65,7 +65,7 @@ def run_view(
     parts += [Text(printable(f"! {note}"), "yellow") for note in notes]
     parts += _failure(run)
     if whole:
-        parts += [*_evaluation(run, home, symbols), *_artifacts(run, home, url), "", *asked_for(run.spec)]
+        parts += [*_evaluation(run, home), *_artifacts(run, home, url), "", *asked_for(run.spec)]
     parts += _next(run, elsewhere)
     return Group(*parts)
 
@@ -153,9 +153,9 @@ def _failure(run: Run) -> list[RenderableType]:
     return ["", head, *([Text(run.error.hint)] if run.error.hint else [])]
 
 
-def _evaluation(run: Run, home: Path, symbols: bool) -> list[RenderableType]:
+def _evaluation(run: Run, home: Path) -> list[RenderableType]:
     evaluation = view.evaluation(run, home)
-    return ["", *evaluation_view(evaluation, symbols)] if evaluation else []
+    return ["", *evaluation_view(evaluation)] if evaluation else []
 
 
 def _artifacts(run: Run, home: Path, url: str) -> list[RenderableType]:

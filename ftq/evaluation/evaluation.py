@@ -158,11 +158,6 @@ class Evaluation:
     def tuned(self) -> tuple[Scores, ...]:
         return tuple(one for one in self.subjects if one.subject != BASE)
 
-    @property
-    def is_judged(self) -> bool:
-        """Whether enough was asked to say that nothing is wrong."""
-        return any(one.answerable >= FEWEST for one in self.tuned)
-
     def of_run(self, name: str) -> Evaluation:
         """Put the run's name into the commands: the file has none, for several runs may share it."""
         return replace(self, verdict=tuple(with_run(text, name) for text in self.verdict))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ftq.evaluation.evaluation import Evaluation, Kind, Scores
+from ftq.evaluation.evaluation import FEWEST, Evaluation, Kind, Scores
 from ftq.words import plural, size
 
 KINDS = {
@@ -50,6 +50,35 @@ def asked(evaluation: Evaluation) -> str:
         more = evaluation.available.get(kind, count)
         kinds.append(f"{count:,}{f' (of {more:,})' if more > count else ''} {KINDS[kind]}")
     return f"{plural(sum(evaluation.counts.values()), 'question')}: {', '.join(kinds)}"
+
+
+def learned(evaluation: Evaluation, mark: str = "{}") -> str:
+    """What it learned: `It has 22 of 36 questions on its documents right (61%); its base model has 1.`
+
+    Empty if nobody was asked about it. `mark` is put around the numbers.
+    """
+    first, base = _first(evaluation), evaluation.base
+    if first is None:
+        return ""
+    share = f" ({100 * first.right // first.answerable}%)" if first.answerable >= FEWEST else ""
+    before = f"; its base model has {mark.format(base.right)}" if base and base.answerable else ""
+    return f"It has {mark.format(right(first))} questions on its documents right{share}{before}."
+
+
+def unblamed(evaluation: Evaluation) -> str:
+    """What is left to say where no rule found a fault: how many answers aren't right all the same. Else empty."""
+    first = _first(evaluation)
+    if evaluation.verdict or first is None or first.answerable < FEWEST:
+        return ""
+    if lost := first.answerable - first.right:
+        isnt, one = ("isn't", "that answer") if lost == 1 else ("aren't", "those answers")
+        return f"{lost} of {first.answerable} {isnt} right, for none of the reasons that ftq looks for: read {one}."
+    return "No fault was found."
+
+
+def _first(evaluation: Evaluation) -> Scores | None:
+    """The first tuned file that was asked about the documents."""
+    return next((one for one in evaluation.tuned if one.answerable), None)
 
 
 def _of(number: int, all: int) -> str:

@@ -26,19 +26,16 @@ NAMES = {
 
 def lead(evaluation: Evaluation) -> str:
     """What it learned, in one sentence; nothing if nobody was asked about it."""
-    first, base = next(iter(evaluation.tuned), None), evaluation.base
-    if first is None or not first.answerable:
-        return ""
-    before = f"; its base model has <b>{base.right}</b>" if base and base.answerable else ""
-    right = f"<b>{first.right} of {first.answerable}</b> questions on its documents"
-    return f'<p class="lead">It has {right} right{before}.</p>'
+    told = words.learned(evaluation, "<b>{}</b>")
+    return f'<p class="lead">{told}</p>' if told else ""
 
 
 def wrong(evaluation: Evaluation) -> str:
-    """What is wrong and what to change; that nothing is, if enough was asked."""
+    """What is wrong and what to change; if no rule found a fault, how many answers aren't right."""
     if evaluation.verdict:
         return _list(evaluation.verdict, "wrong")
-    return '<p class="good">These questions found nothing wrong.</p>' if evaluation.is_judged else ""
+    told = words.unblamed(evaluation)
+    return f"<p>{told}</p>" if told else ""
 
 
 # ---- the table ----------------------------------------------------------------------------------------

@@ -145,7 +145,7 @@ def _details(gateway: Gateway, run: Run) -> dict[str, Any]:
         "actions": actions(run, latest),
         "missing": client.missing_worker(run),
         "losses": losses(material),
-        "evaluation": results.scoreboard(material.evaluation) if material.evaluation else "",
+        "evaluation": f"{results.lead(told)}{results.scoreboard(told)}" if (told := material.evaluation) else "",
         "links": links(run, client),
         "again": again(run),
         "use": inputs.use(material),
