@@ -545,6 +545,74 @@ def test_what_two_files_say_under_equal_headings_is_asked_for_with_the_file() ->
     assert not report.contradictions and {"Step 1", "Step 2"} <= {row.output[:6] for row in train}
 
 
+PUMP = "# Pump\n\nThe pump moves water. The pressure is 2 bar.\n"
+
+
+def told_of(files: dict[str, str]) -> list[str]:
+    facts = [fact for name, text in files.items() for fact in facts_of(text, name)]
+    return list(map(str, rows_of(facts, Options(refusals=0))[2].contradictions))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        (PUMP, "# Manual\n\n## The pump\n\nPressure: 3 bar\n",
+         "Pump, pressure: The pressure is 2 bar. (pump.md:3), 3 bar (manual.md:5)"),
+        (PUMP, "## Pumps\n\nThe pump has a pressure of 3 bar.\n",
+         "Pump, pressure: The pressure is 2 bar. (pump.md:3), The pump has a pressure of 3 bar. (manual.md:3)"),
+        (PUMP, "# Manual\n\n## The pump\n\n### Technical data\n\nPressure: 3 bar\n",
+         "Pump, pressure: The pressure is 2 bar. (pump.md:3), 3 bar (manual.md:7)"),
+        (PUMP, "# Pump\n\nThe pressure is 3 bar.\n",
+         "Pump, a sentence: The pressure is 2 bar. (pump.md:3), The pressure is 3 bar. (manual.md:3)"),
+        ("# Pump\n\nDelay: 5 min\n", "# Manual\n\n## The pump\n\nThe delay of the pump is 6 minutes.\n",
+         "Pump, Delay: 5 min (pump.md:3), The delay of the pump is 6 minutes. (manual.md:5)"),
+        ("# Pump\n\n| Part | Port |\n|---|---|\n| Panel | 80 |\n", "# Pump manual\n\nThe panel's port is 8080.\n",
+         "Panel, Port: 80 (pump.md:5), The panel's port is 8080. (manual.md:3)"),
+        ("# Pump\n\n| Part | Firmware |\n|---|---|\n| Panel | v1.2.0 |\n", "# Pump\n\nThe panel's firmware is 1.3.0.\n",
+         "Panel, Firmware: v1.2.0 (pump.md:5), The panel's firmware is 1.3.0. (manual.md:3)"),
+        ("# Pump\n\n| Part | Alarm |\n|---|---|\n| Panel | on |\n", "# The pump\n\nThe panel's alarm is disabled.\n",
+         "Panel, Alarm: on (pump.md:5), The panel's alarm is disabled. (manual.md:3)"),
+        ("# Pump\n\n| Part | Default |\n|---|---|\n| Valves | open 5 s |\n| Timer | 5 s |\n",
+         "# The pump\n\n| Part | Default |\n|---|---|\n| The timer | 7 sec |\n",
+         "Timer, default: 5 s (pump.md:6), 7 sec (manual.md:5)"),
+        ("# Pump\n\nThe filter is cleaned every 5 days.\n", "## The pump\n\nThe filter is cleaned every 7 days.\n",
+         "Pump, a sentence: The filter is cleaned every 5 days. (pump.md:3), The filter is cleaned every 7 days. "
+         "(manual.md:3)"),
+    ],
+)  # fmt: skip
+def test_files_contradict_each_other_in_other_words_too(first: str, second: str, told: str) -> None:
+    assert told_of({"pump.md": first, "manual.md": second}) == [told]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"pump.md": PUMP, "manual.md": "# Manual\n\n## The pump\n\nPressure: 2.0 bar\n"},
+        {"pump.md": PUMP, "manual.md": "# Manual\n\n## The pump\n\nPressure: 200 kPa\n"},
+        {"pump.md": PUMP, "manual.md": "# Manual\n\n## The pump\n\nPressure: about 3 bar\n"},
+        {"pump.md": PUMP, "manual.md": "# Manual\n\n## The pump\n\nPressure: 2-3 bar\n"},
+        {"pump.md": PUMP, "manual.md": "# Manual\n\n## The pump\n\nMaximum pressure: 3 bar\n"},
+        {"pump.md": PUMP, "manual.md": "# Manual\n\n## The door\n\nPressure: 3 bar\n"},
+        {"pump.md": PUMP, "manual.md": "# Manual\n\n## The pump\n\n### At night\n\nThe pressure is 3 bar.\n"},
+        {"pump.md": PUMP, "manual.md": "# Boiler\n\n## The pump\n\nPressure: 3 bar\n"},
+        {"pump.md": PUMP, "old/manual.md": "# Manual\n\n## The pump\n\nPressure: 3 bar\n"},
+        {"pump.md": PUMP, "manual.md": "## The pump\n\nPressure: 3 bar\n\n## The pump\n\nThe pressure is 4 bar.\n"},
+        {"pump.md": PUMP, "manual.md": "## The pump\n\nThe pressure is 3 bar at night.\n"},
+        {
+            "guide.md": "# Mill 1\n\n## Pump\n\nPressure: 3 bar\n",
+            "manual.md": "# Mill 2\n\n## The pump\n\nPressure: 2 bar\n",
+        },
+        {"guide.md": "# Guests\n\n## Fee\n\nSum: 3 EUR\n", "manual.md": "# Members\n\n## The fee\n\nSum: 2 EUR\n"},
+        {"guide.md": "# Guide\n\nSum: 3 EUR\n", "manual.md": "# The guide\n\nSum: 2 EUR\n"},
+        {"east.md": "# Pump\n\nPressure: 3 bar\n", "west.md": "# The pump\n\nPressure: 2 bar\n"},
+        {"pump.md": "# Pump\n\nOrder: 1\n\nColour: red\n", "manual.md": "## The pump\n\nOrder: 2\n"},
+        {"pump.md": "# Pump\n\nThe panel's alarm is off.\n", "manual.md": "## Pumps\n\nThe panel's alarm is on.\n"},
+    ],
+)
+def test_what_may_both_be_true_contradicts_nothing(files: dict[str, str]) -> None:
+    assert told_of(files) == []
+
+
 def test_each_file_is_asked_in_its_own_language() -> None:
     english = MANUAL
     german = (
