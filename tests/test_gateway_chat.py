@@ -411,7 +411,7 @@ def busy(app: Starlette) -> bool:
 
 
 def slots(app: Starlette) -> Any:
-    return servers(app)[FILE]._get("/slots")
+    return servers(app)[FILE]._json("GET", "/slots")
 
 
 # ---- several models ----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ftq.errors import FtqError, Lost, OutOfMemory, UserError
+from ftq.evaluation import choose
 from ftq.examples.prompt import prompt
 from tests.tiny import make_tiny_model
 from tests.tools import PATIENCE, gone, until
@@ -150,6 +151,21 @@ def test_questions_to_one_model_are_answered_side_by_side(pool: Pool, file: Path
     late.join(PATIENCE)
     assert not late.is_alive()
     writing[1].close()
+
+
+def test_with_one_slot_an_answer_depends_on_its_question_alone(file: Path) -> None:
+    """Not on what was asked before or is asked meanwhile. With several slots most of these answers change."""
+    general = [
+        Question(one.text, f"{one.text} " * (number % 6 * 4), 40) for number, one in enumerate(choose.general()[:12])
+    ]
+    pool = Pool(most=1, slots=1)
+    try:
+        alone = [answer.answer for answer in pool.ask_all(file, general)]
+        with ThreadPoolExecutor(4) as threads:
+            together = list(threads.map(lambda question: pool.ask(file, question).answer, general[::-1]))
+    finally:
+        pool.close()
+    assert together[::-1] == alone and len(set(alone)) > len(alone) / 2
 
 
 def test_an_answer_that_nobody_waits_for_ends_at_once(pool: Pool, file: Path) -> None:

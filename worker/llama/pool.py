@@ -45,6 +45,10 @@ class Pool:
     server keeps its model loaded for `idle_seconds`. With `gpu` (default: if this process sees one) llama.cpp puts as
     many layers on the GPU as fit into its free memory, if the wheel or FTQ_LLAMA_SERVER can use it.
 
+    A server answers `slots` questions at once. They share its cache of keys and values: which lie beside which, and so
+    the last bits of every sum, hangs on when each came, and a greedy answer may become another one. With one slot an
+    answer depends on file and question alone.
+
     A `patient` pool that is short of memory waits until one of its busy servers is idle, instead of failing: whoever
     asks must not hold another server of it. `memory` limits the bytes of all its servers together; 0 is no limit.
     """
@@ -56,10 +60,11 @@ class Pool:
         gpu: bool | None = None,
         context: int = CONTEXT,
         *,
+        slots: int = SLOTS,
         patient: bool = False,
         memory: int = 0,
     ) -> None:
-        self.most, self.idle_seconds, self.context = most, idle_seconds, context
+        self.most, self.idle_seconds, self.context, self.slots = most, idle_seconds, context, slots
         self.patient, self.memory = patient, memory
         self.gpu = bool(hardware.own_gpus()) if gpu is None else gpu
         self._entries: dict[_Model, _Entry] = {}
@@ -100,7 +105,7 @@ class Pool:
 
     def ask_all(self, file: Path, questions: list[Question]) -> Iterator[Answer]:
         """The answers in the questions' order, as many written at once as a server has slots."""
-        threads = ThreadPoolExecutor(SLOTS)
+        threads = ThreadPoolExecutor(self.slots)
         try:
             yield from threads.map(lambda question: self.ask(file, question), questions)
         finally:
@@ -177,7 +182,9 @@ class Pool:
         rounded = max(self.context, _power_of_two(context))  # few sizes: the next question rarely needs a larger one
         self._make_room(model, entry, rounded)
         try:
-            entry.server = Server(file, rounded, idle_seconds=self.idle_seconds, gpu=self.gpu, loras=loras)
+            entry.server = Server(
+                file, rounded, idle_seconds=self.idle_seconds, gpu=self.gpu, loras=loras, slots=self.slots
+            )
         except BaseException:
             entry.bytes = 0
             raise

@@ -41,13 +41,20 @@ class Server:
     """A model loaded by llama.cpp. Several threads may ask at once; together they share `context` tokens."""
 
     def __init__(
-        self, file: Path, context: int, *, idle_seconds: float = 300.0, gpu: bool = False, loras: Sequence[Path] = ()
+        self,
+        file: Path,
+        context: int,
+        *,
+        idle_seconds: float = 300.0,
+        gpu: bool = False,
+        loras: Sequence[Path] = (),
+        slots: int = SLOTS,
     ) -> None:
         """Start the child and wait until it answers. FtqError with its last lines if it can't load the file.
 
         `loras` are adapters as GGUFs of their own. They lie over the model together, unless a request says otherwise.
         """
-        self.file, self.context, self.loras = file, context, loras
+        self.file, self.context, self.loras, self._slots = file, context, loras, slots
         self._folder = tempfile.TemporaryDirectory(prefix="ftq-llama-", dir=_short_folder())  # mode 700
         self._socket, self._key = str(Path(self._folder.name, "server.sock")), secrets.token_hex(16)
         self._output = Path(self._folder.name, "output")
@@ -56,7 +63,7 @@ class Server:
         self._process = self._spawn(idle_seconds, gpu)
         try:
             self._wait_until_ready()
-            self.trained_context = self._trained_context()
+            self.trained_context = int(self._json("GET", "/v1/models")["data"][0]["meta"]["n_ctx_train"])
         except BaseException:
             self.close()
             raise
@@ -97,12 +104,12 @@ class Server:
 
     def end_of_sequence(self) -> str:
         """The token that the GGUF names as the end of an answer."""
-        name: str = self._get("/props")["eos_token"]
+        name: str = self._json("GET", "/props")["eos_token"]
         return name
 
     def takes_tools(self) -> bool:
         """Whether the GGUF's chat template writes tools and calls of them."""
-        capabilities = self._get("/props").get("chat_template_caps", {})
+        capabilities = self._json("GET", "/props").get("chat_template_caps", {})
         return all(capabilities.get(name, True) for name in ("supports_tools", "supports_tool_calls"))
 
     def stream(
@@ -118,7 +125,7 @@ class Server:
             "n_predict": most,
             "temperature": question.temperature,
             "stream": True,
-            "cache_prompt": True,
+            "cache_prompt": self._slots > 1,  # what an earlier question left changes how the rest is computed
             "top_k": 40 if question.temperature else 1,
             "top_p": 1.0,
             "min_p": 0.0,
@@ -169,7 +176,7 @@ class Server:
         order = {
             "model": str(self.file),
             "context": self.context,
-            "slots": SLOTS,
+            "slots": self._slots,
             "threads": cgroup.processors(),
             "socket": self._socket,
             "key": self._key,
@@ -207,13 +214,6 @@ class Server:
             f"llama.cpp hasn't loaded {self.file.name} in {START_SECONDS:.0f} s",
             "Its disk may be slow or its memory short: `ftq doctor` on the worker's machine checks both.",
         )
-
-    def _trained_context(self) -> int:
-        meta = self._get("/v1/models")["data"][0]["meta"]
-        return int(meta["n_ctx_train"])
-
-    def _get(self, path: str) -> dict[str, Any]:
-        return self._json("GET", path)
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return self._json("POST", path, body)

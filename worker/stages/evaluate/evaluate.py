@@ -1,7 +1,8 @@
 """The base model and each of the run's GGUF files answer the same questions: eval.json.
 
-One llama.cpp server at a time, several questions at once, and answers that end soon: what counts is whether they hold
-an accepted one. `ftq eval` asks the same later, through a worker for questions.
+One llama.cpp server and one question at a time, so that a file answers the same on a busy machine. Answers end soon:
+what counts is whether they hold an accepted one. `ftq eval` asks the same later, through a worker for questions, which
+answers others meanwhile.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def _ask(
     notes: list[str],
 ) -> list[Replies]:
     """Every subject's replies, one model in memory at a time. A file that this machine has too little for is noted."""
-    pool, replies = Pool(most=1), list[Replies]()
+    pool, replies = Pool(most=1, slots=1), list[Replies]()
     try:
         for number, subject in enumerate(subjects if questions else ()):
             asked = [llama.Question(one.text, one.input, tokens, 0.0, seed, subject.chat) for one in questions]

@@ -38,7 +38,7 @@ def ask_gguf(run: RunDir, spec: RunSpec) -> Iterator[Answer]:
     file = run.gguf(spec.quantizations[0])
     if not file.is_file():
         raise UserError(f"{file} is not there yet", "`ftq retry RUN --from export` makes it.")
-    pool = Pool(most=1)
+    pool = Pool(most=1, slots=1)
     try:
         yield from pool.ask_all(file, questions(spec))
     finally:
