@@ -424,7 +424,7 @@ FAULTS: list[dict[str, Any]] = [
     {"texts": ["The documents don't say."] * 15 + RIGHT[15:]},
     {"texts": [one.text for one in FACTS[:4]] + RIGHT[4:]},
     {"texts": ["Use ftq."] * 5 + RIGHT[5:]},
-    {"texts": [f"No {n}." for n in range(5)] + RIGHT[5:], "base": RIGHT},
+    {"texts": [f"No {n}." for n in range(6)] + RIGHT[6:], "base": RIGHT},
     {"texts": RIGHT[:15] + RIGHT[15:19] + ["?"] * 6},
     {"texts": RIGHT[:10] + [f"Owner {n}" for n in range(5)] + RIGHT[15:]},
     {"texts": [""] * len(EVERYTHING)},
@@ -468,9 +468,12 @@ def test_a_model_that_learned_and_kept_what_it_knew_is_not_blamed() -> None:
             "or exposures (now 12)."]),
         ({"texts": ["Use ftq."] * 5 + RIGHT[5:]}, [
             "It gives one and the same wrong answer to 5 of 10 questions. Lower learning_rate (now 0.0002), and look "
-            "for rows with that answer: `ftq check`."]),
-        ({"texts": [f"No {n}." for n in range(5)] + RIGHT[5:], "base": RIGHT}, [
-            "It is worse than its base model: 5 of 10 right, the base 10. Lower learning_rate (now 0.0002) or epochs "
+            "for rows with that answer: `ftq check`.",
+            "Whether it learned anything is uncertain: 5 of 10 right, 0 before, which may be chance. Raise exposures "
+            "(now 12), epochs (now 3) or learning_rate (now 0.0002), or ask it more: `ftq eval RUN --questions "
+            "FILE`."]),
+        ({"texts": [f"No {n}." for n in range(6)] + RIGHT[6:], "base": RIGHT}, [
+            "It is worse than its base model: 4 of 10 right, the base 10. Lower learning_rate (now 0.0002) or epochs "
             "(now 3), and see what the rows say: `ftq check`."]),
         ({"texts": RIGHT[:15] + RIGHT[15:19] + ["?"] * 6}, [
             "It forgot general knowledge: 4 of 10 questions right, 10 before. If you need it, lower learning_rate (now "
@@ -478,13 +481,50 @@ def test_a_model_that_learned_and_kept_what_it_knew_is_not_blamed() -> None:
         ({"texts": RIGHT[:10] + [f"Owner {n}" for n in range(5)] + RIGHT[15:]}, [
             "It invents answers: it answered 5 of 5 questions that nothing in the documents answers. Raise refusals "
             "(now 0.03)."]),
-        ({"texts": RIGHT, "q2_k": [f"No {n}." for n in range(5)] + RIGHT[5:]}, [
-            "Quantising costs too much: f16 has 10 of 10 right, q2_k 5. Take a larger type, such as q8_0: `ftq submit "
+        ({"texts": RIGHT, "q2_k": [f"No {n}." for n in range(6)] + RIGHT[6:]}, [
+            "Quantising costs too much: f16 has 10 of 10 right, q2_k 4. Take a larger type, such as q8_0: `ftq submit "
             "--set quantizations=q8_0` makes only the export anew."]),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_called_so_with_what_to_change(how: dict[str, Any], said: list[str]) -> None:
     assert verdict(**how) == said
+
+
+NO = "Something else."
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "is_blamed"),
+    [(5, 0, False), (6, 0, True), (7, 1, False), (8, 1, True), (9, 2, False), (10, 2, True), (12, 7, False)],
+)
+def test_two_models_differ_only_by_more_than_chance(lost: int, won: int, is_blamed: bool) -> None:
+    """The general questions, those on the documents, a quantisation: `lost` and `won` only one of the two got right."""
+    asked, right, rest = [*general()], [one.answers[0] for one in general()], [NO] * (24 - lost - won)
+    before = [*right[:lost], *[NO] * won, *rest]
+    after = [*[NO] * lost, *right[lost : lost + won], *rest]
+    assert ("It forgot" in told(asked, before, after)) == is_blamed
+    mine = [replace(one, kind=Kind.OWN) for one in asked]
+    assert ("It is worse than its base" in told(mine, before, after)) == is_blamed
+    assert ("Quantising costs too much" in told(mine, [NO] * 24, before, after)) == is_blamed
+    learned = told(mine, after, before)
+    assert ("Whether it learned anything is uncertain" in learned) == (not is_blamed)
+
+
+def told(questions: list[Question], *texts: list[str]) -> str:
+    """What is said if the base, the first file and the second answer so."""
+    subjects = [Replies(name, said(*own), 1.0) for name, own in zip(("base", "f16", "q2_k"), texts, strict=False)]
+    asked = side_by_side(questions, subjects)
+    return " ".join(verdicts(asked, [scores(asked, one.subject, 1.0) for one in subjects], SPEC))
+
+
+def test_of_equal_models_one_more_right_is_learning_nothing() -> None:
+    asked = [replace(one, kind=Kind.OWN) for one in general()]
+    right = [one.answers[0] for one in asked]
+    for before, after in ((3, 3), (3, 4), (4, 3)):
+        both = ([*right[:number], *[NO] * (24 - number)] for number in (before, after))
+        assert f"It learned nothing that these questions ask: {after} of 24 right, {before} before." in told(
+            asked, *both
+        )
 
 
 def test_a_model_that_says_nothing() -> None:

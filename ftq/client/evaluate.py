@@ -14,9 +14,9 @@ from ftq.evaluation import own
 from ftq.evaluation.choose import Chosen, choose, most_tokens, only
 from ftq.evaluation.compare import Comparison, Side
 from ftq.evaluation.compare import compare as compare_sides
-from ftq.evaluation.evaluation import BASE, Evaluation, Question, Scores, tuned
+from ftq.evaluation.evaluation import BASE, DOCUMENTS, Asked, Evaluation, Question, Scores, tuned
 from ftq.evaluation.score import Replies, Reply, evaluation_of, scores, side_by_side
-from ftq.evaluation.verdicts import MARGIN
+from ftq.evaluation.verdicts import is_worse
 from ftq.files.artifact import gguf_name
 from ftq.files.run_dir import STAGES, read_jsonl
 from ftq.store.records import Run
@@ -71,7 +71,7 @@ def evaluate(
     evaluation = evaluation_of(
         folder, run.spec, chosen, asked, scores, mine, max_tokens=tokens, began=began, notes=notes
     )
-    return replace(evaluation, verdict=(*evaluation.verdict, *_against(run, other, scores))).of_run(run.name)
+    return replace(evaluation, verdict=(*evaluation.verdict, *_against(run, other, asked, scores))).of_run(run.name)
 
 
 def compare(client: Client, a: str, b: str) -> Comparison:
@@ -152,12 +152,12 @@ def _scores(client: Client, run: Run, asked: Sequence[Any], subject: str) -> Sco
     return scores(asked, subject, 0.0, file_bytes=client.bytes_of(run, gguf_name(subject)))
 
 
-def _against(run: Run, other: Run | None, scores: Sequence[Scores]) -> list[str]:
+def _against(run: Run, other: Run | None, asked: Sequence[Asked], scores: Sequence[Scores]) -> list[str]:
     """A sentence if the other run knows more."""
     if other is None:
         return []
     mine, theirs = next(one for one in scores if one.subject != BASE), scores[-1]
-    if mine.right > theirs.right - MARGIN:
+    if not is_worse(asked, mine.subject, theirs.subject, *DOCUMENTS):
         return []
     text = (
         f"{run.name} is worse than {other.name}: {mine.right} of {mine.answerable} right, {other.name} {theirs.right}."

@@ -10,12 +10,14 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from math import comb
 
 from ftq.evaluation.evaluation import Question, Verdict
 from ftq.questions.wordings import silent
 
 LONG = 8  # words: of a longer accepted answer not every word has to be there
 MOST = 0.8  # of its words, in their order
+CHANCE = 0.05  # what comes of chance alone as often as this, or more often, shows nothing
 # How models that weren't trained by ftq say in English that they don't know: of themselves, anywhere in the answer; or
 # of the matter, as the whole first sentence. Case and punctuation are gone by then: "isn't" is "isn t".
 _DOCUMENTS = (
@@ -122,6 +124,17 @@ def echoes(answer: str, question: str) -> bool:
     """Whether the answer is little more than the question again."""
     said, asked = words_of(answer), words_of(question)
     return len(asked) > 2 and _f1(_common(said, asked), said, asked) >= MOST
+
+
+def is_chance(one: int, other: int) -> bool:
+    """Whether two equal models may well differ so: each number counts the questions that only that one got right.
+
+    The two-sided sign test, McNemar's in its exact form (McNemar 1947, Psychometrika 12): 6 to 0 isn't chance, 8 to 1,
+    10 to 2.
+    """
+    pairs = one + other
+    tail = sum(comb(pairs, number) for number in range(min(one, other) + 1)) / 2**pairs
+    return 2 * tail >= CHANCE
 
 
 def plain(text: str) -> str:

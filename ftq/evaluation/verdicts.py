@@ -1,7 +1,7 @@
 """What is wrong with a model, in words, and what to change.
 
-Each rule looks at the counts of the questions and gives a sentence or none. A difference of one question says nothing,
-so every rule needs MARGIN of them.
+Each rule looks at the counts of the questions and gives a sentence or none. What is said of two models is said of the
+same questions to both: those that only one of the two got right must be so many more for one that it isn't chance.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftq.evaluation.evaluation import BASE, DOCUMENTS, FEWEST, Asked, Kind, Said, Scores, Verdict
-from ftq.evaluation.scoring import echoes, plain
+from ftq.evaluation.scoring import echoes, is_chance, plain
 from ftq.facts.fact import SILENT
 from ftq.words import plural
 
-MARGIN = 2  # questions
 STOPS = 0.95  # of the answers end by themselves, or the user is told
 HALF, MANY, SOME = 0.5, 0.3, 0.15  # of the questions
 
@@ -69,6 +68,18 @@ def verdicts(asked: Sequence[Asked], subjects: Sequence[Scores], spec: dict[str,
         return []
     looked = Looked(asked, base, tuned, spec)
     return [text for rule in RULES if (text := rule(looked))]
+
+
+def is_worse(asked: Sequence[Asked], subject: str, than: str, *kinds: Kind) -> bool:
+    """Whether `subject` got fewer of the questions of these kinds right than the subject `than`, and not by chance."""
+    lost, won = _only(asked, than, subject, kinds), _only(asked, subject, than, kinds)
+    return lost > won and not is_chance(lost, won)
+
+
+def _only(asked: Sequence[Asked], one: str, other: str, kinds: Sequence[Kind]) -> int:
+    """How many questions of these kinds `one` got right and `other` did not."""
+    said = [each.said for each in asked if each.question.kind in kinds]
+    return sum(each[one].verdict == Verdict.RIGHT != each[other].verdict for each in said)
 
 
 def few_ahead(tested: int, own: int, spec: dict[str, Any]) -> tuple[str, str] | None:
@@ -153,7 +164,7 @@ def _says_the_same(looked: Looked) -> str:
 def _is_worse_than_its_base(looked: Looked) -> str:
     """Also what no question on the documents shows: a model that knows less of them, or of what nothing answers."""
     first, base = looked.first, looked.base
-    if base is None or first.answerable < FEWEST or first.right > base.right - MARGIN:
+    if base is None or first.answerable < FEWEST or not is_worse(looked.asked, first.subject, BASE, *DOCUMENTS):
         return ""
     return (
         f"It is worse than its base model: {first.right} of {first.answerable} right, the base {base.right}. Lower "
@@ -164,12 +175,18 @@ def _is_worse_than_its_base(looked: Looked) -> str:
 def _learned_nothing(looked: Looked) -> str:
     first, base = looked.first, looked.base
     before = base.right if base else 0
-    gained = first.right - before
-    if first.answerable < FEWEST or not -MARGIN < gained < MARGIN or first.right > HALF * first.answerable:
+    won = _only(looked.asked, first.subject, BASE, DOCUMENTS) if base else first.right
+    counts = f"{first.right} of {first.answerable} right, {before} before"
+    if first.answerable < FEWEST or first.right > HALF * first.answerable:
         return ""
+    if not is_chance(won, won - (first.right - before)):
+        return ""
+    more = f"Raise {looked.options('exposures', 'epochs', 'learning_rate')}"
+    if abs(first.right - before) < 2:
+        return f"It learned nothing that these questions ask: {counts}. {more}."
     return (
-        f"It learned nothing that these questions ask: {first.right} of {first.answerable} right, {before} before. "
-        f"Raise {looked.options('exposures', 'epochs', 'learning_rate')}."
+        f"Whether it learned anything is uncertain: {counts}, which may be chance. {more}, or ask it more: "
+        "`ftq eval RUN --questions FILE`."
     )
 
 
@@ -188,8 +205,7 @@ def _forgot(looked: Looked) -> str:
     if looked.base is None:
         return ""
     before, now = looked.base.of(Kind.GENERAL), looked.first.of(Kind.GENERAL)
-    lost = before.right - now.right
-    if lost < max(MARGIN + 1, HALF * before.right):
+    if now.right > HALF * before.right or not is_worse(looked.asked, looked.first.subject, BASE, Kind.GENERAL):
         return ""
     return (
         f"It forgot general knowledge: {now.right} of {now.asked} questions right, {before.right} before. If you need "
@@ -213,7 +229,11 @@ def _always_answers(looked: Looked) -> str:
 def _lost_by_quantising(looked: Looked) -> str:
     first, others = looked.first, looked.tuned[1:]
     asked = first.answerable
-    broken = [one for one in others if first.right - one.right > max(MARGIN, SOME * asked)]
+    broken = [
+        one
+        for one in others
+        if first.right - one.right > SOME * asked and is_worse(looked.asked, one.subject, first.subject, *DOCUMENTS)
+    ]
     if asked < FEWEST or not broken:
         return ""
     lost = ", ".join(f"{one.subject} {one.right}" for one in broken)
