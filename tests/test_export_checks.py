@@ -425,12 +425,14 @@ def test_an_export_says_what_it_measured(exported: Path) -> None:
     assert small.against_f16 and 0 < small.against_f16.kl < 0.05 and small.importance
     assert f16.perplexity and small.perplexity and abs(small.perplexity / f16.perplexity - 1) < 0.05
     held_out = len(list(read_jsonl(exported / "dataset/valid.jsonl")))
-    assert [one.stops for one in report.ggufs] == [Stops(20, held_out, 0)] * 2
-    assert all("ended 0 of 20 answers itself" in one.notes[0] for one in report.ggufs)
+    assert [(one.stops.questions, one.stops.held_out) for one in report.ggufs] == [(20, held_out)] * 2
+    for one in report.ggufs:
+        assert one.stops.stopped <= 1  # random weights: one answer may end by chance
+        assert f"ended {one.stops.stopped} of 20 answers itself" in one.notes[0]
     for one in report.ggufs:
         assert (checks.sha256(exported / one.file), (exported / one.file).stat().st_size) == (one.sha256, one.bytes)
     card = (exported / "README.md").read_text()
-    assert "| model-q3_k_m.gguf | 5 MB |" in card and "- model-q3_k_m.gguf ended 0 of 20 answers itself" in card
+    assert "| model-q3_k_m.gguf | 5 MB |" in card and f"- {small.notes[0]}" in card
 
 
 def rows_of(model: Path) -> list[Row]:
@@ -555,6 +557,7 @@ def test_the_base_with_the_adapters_gguf_expects_what_the_merged_model_does(expo
 
 @pytest.mark.slow
 def test_both_llama_cpps_and_the_gguf_package_read_the_same_from_one_file(pool: Pool) -> None:
+    """Two builds round otherwise, so a near tie may go the other way; one that reads otherwise expects little of it."""
     file = packaged_gguf()
     assert file
     fields = GGUFReader(file).fields
@@ -568,4 +571,6 @@ def test_both_llama_cpps_and_the_gguf_package_read_the_same_from_one_file(pool: 
         assert fields["tokenizer.chat_template"].contents() and end == [
             fields["tokenizer.ggml.eos_token_id"].contents()
         ]
-    assert logits.score(file, rows).expected == 1.0
+    assert logits.score(file, rows).expected > 0.9
+    shifted = [Row([token + 1 for token in row.ids], row.first) for row in rows]
+    assert logits.score(file, shifted).expected < 0.2

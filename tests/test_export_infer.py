@@ -336,7 +336,7 @@ def test_infer_answers_the_runs_prompts_the_same_each_time(exported: Path, who: 
     fields = ["prompt", "answer", "stopped", "tokens", "seconds", "first_token_seconds"]
     assert [list(answer) for answer in first] == [fields] * 2
     assert [answer["prompt"] for answer in first] == ["What is 3?", "What is 4?"]
-    assert [(answer["tokens"], answer["stopped"]) for answer in first] == [(5, False)] * 2
+    assert all(answer["tokens"] == 5 or answer["stopped"] for answer in first)
     assert [answer["answer"] for answer in first] == [answer["answer"] for answer in second]
 
 
@@ -354,11 +354,11 @@ def test_the_base_and_each_file_are_asked_the_same(exported: Path, cache: Path) 
     assert made.counts[Kind.OWN] == 1 and made.counts[Kind.GENERAL] == 24
     assert [{*one.said} for one in made.questions] == [{"base", "q4_k_m", "q8_0"}] * sum(made.counts.values())
     for one in made.subjects:
-        assert one.mean_tokens == 5.0 and one.stop_rate is not None
-        assert one.stop_rate <= 0.1  # random weights: four at once, one may end by chance
+        assert one.mean_tokens and 4.5 < one.mean_tokens <= 5.0 and one.stop_rate is not None
+        assert one.stop_rate <= 0.1  # random weights: some answers may end by chance
         assert one.tokens_per_second and one.file_bytes and one.answerable
     assert [one.validation_loss is None for one in made.subjects] == [True, False, True]
-    assert re.match("It hardly ever stops: q(4_k_m|8_0) ends only [04]% of its answers", made.verdict[0])
+    assert re.match(r"It hardly ever stops: q(4_k_m|8_0) ends only \d+% of its answers", made.verdict[0])
     assert f"warning: message={made.verdict[0]}" in done.stderr
     assert [path.name for path in cache.iterdir()] == [
         f"base-{key}-q8_0.gguf" for key in [next(cache.iterdir()).name[5:17]]

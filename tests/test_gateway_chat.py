@@ -221,20 +221,21 @@ def test_the_asynchronous_client_gets_answers_side_by_side(gateway: tuple[Starle
 
 
 def test_completions_continue_each_prompt(client: openai.OpenAI) -> None:
+    """Prompts that leave no doubt how to go on: beside others numbers are rounded otherwise."""
     asked: dict[str, Any] = {"model": NAME, "max_tokens": 4, "temperature": 0}
-    answer = client.completions.create(**asked, prompt=["Once upon", "The sky is"], n=2)
+    answer = client.completions.create(**asked, prompt=["A, B, C, D,", "1, 2, 3, 4,"], n=2)
     texts = [choice.text for choice in answer.choices]
     assert texts[0] == texts[1] != texts[2] == texts[3] and [one.index for one in answer.choices] == [0, 1, 2, 3]
-    text = client.completions.create(**asked, prompt="Once upon").choices[0].text
-    [choice] = client.completions.create(**asked, prompt="Once upon", echo=True, stop="zzz").choices
-    assert choice.text == "Once upon" + text and choice.finish_reason == "length"
+    text = client.completions.create(**asked, prompt="A, B, C, D,").choices[0].text
+    [choice] = client.completions.create(**asked, prompt="A, B, C, D,", echo=True, stop="zzz").choices
+    assert choice.text == "A, B, C, D," + text and choice.finish_reason == "length"
     # Its type has no chunk without finish_reason, as OpenAI sends them.
     loose = client.copy(_extra_kwargs={"_strict_response_validation": False})
-    chunks = list(loose.completions.create(**asked, prompt="Once upon", echo=True, stream=True))
+    chunks = list(loose.completions.create(**asked, prompt="A, B, C, D,", echo=True, stream=True))
     assert [chunk.choices[0].finish_reason for chunk in chunks] == [*[None] * (len(chunks) - 1), "length"]
     assert "".join(chunk.choices[0].text for chunk in chunks) == choice.text
     assert len(client.completions.create(model=NAME, prompt=[[1, 2, 3]]).choices[0].text) > 0
-    logprobs = client.completions.create(**asked, prompt="Once upon", logprobs=2).choices[0].logprobs
+    logprobs = client.completions.create(**asked, prompt="A, B, C, D,", logprobs=2).choices[0].logprobs
     assert logprobs and logprobs.tokens and logprobs.text_offset and logprobs.top_logprobs
     assert "".join(logprobs.tokens) == text and [len(one) for one in logprobs.top_logprobs] == [2] * 4
     assert logprobs.text_offset[1] == len(logprobs.tokens[0])
