@@ -33,7 +33,7 @@ def main() -> None:
     given = arguments.parse_args()
     client = Client(Settings.from_env())
     run = client.find(given.run)
-    kind, pool = run.spec["quantizations"][0], Pool()
+    kind, pool = run.spec["quantizations"][0], Pool(slots=1)
     files = {file.name: json.loads(file.read_text(encoding="utf-8")) for file in FILES}
     for name, questions in files.items():
         asked = [Question(question["question"]) for question in questions]

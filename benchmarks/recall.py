@@ -225,7 +225,7 @@ def print_recall(manual: Manual, name: str, base: bool, show: bool) -> None:
     client = Client(Settings.from_env())
     run = client.find(name)
     kind = run.spec["quantizations"][0]
-    pool = Pool()
+    pool = Pool(slots=1)
     try:
         answers = {f"{run.model}, untuned": ask_all(pool, base_gguf(run.model), manual, chat=True)} if base else {}
         answers[f"{run.name}, {kind}"] = ask_all(pool, client.run_dir(run.id).gguf(kind), manual)

@@ -91,8 +91,8 @@ class Scores:
 
     `exact`, `f1` and `rouge_l` are means from 0 to 1 over the questions that the documents answer, None without any.
     `stop_rate` is the share of the answers that the model ended by itself, `tokens_per_second` that of all questions
-    together, several at once. What isn't known is None: `validation_loss` comes from training, `perplexity` and `kl`
-    (against f16) from the export. The validation loss stands with the first tuned subject: it is that of the adapter.
+    together. What isn't known is None: `validation_loss` comes from training, `perplexity` and `kl` (against f16) from
+    the export. The validation loss stands with the first tuned subject: it is that of the adapter.
     """
 
     subject: str

@@ -133,7 +133,7 @@ def is_chance(one: int, other: int) -> bool:
     10 to 2.
     """
     pairs = one + other
-    tail = sum(comb(pairs, number) for number in range(min(one, other) + 1)) / 2**pairs
+    tail: float = sum(comb(pairs, number) for number in range(min(one, other) + 1)) / 2**pairs
     return 2 * tail >= CHANCE
 
 

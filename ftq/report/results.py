@@ -74,7 +74,7 @@ COSTS = (
     Measure("Validation loss", "of the adapter", number("validation_loss", "{:.3f}")),
     Measure("Perplexity", "", number("perplexity", "{:,.2f}")),
     Measure("KL from f16", "nats a token", number("kl", "{:.4f}")),
-    Measure("Speed", "tokens a second, four at once", number("tokens_per_second", "{:,.0f}")),
+    Measure("Speed", "tokens a second, one answer at a time", number("tokens_per_second", "{:,.0f}")),
     Measure("File", "", words.file_size),
 )
 
