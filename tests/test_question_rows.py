@@ -258,6 +258,8 @@ def test_refusals_are_about_what_is_nowhere() -> None:
     ]),
     ("Some names have been changed in the mill.", "", ["Have some names been changed in the mill?"]),
     ("Under the roof this turns the stones.", "", []),
+    ("Nobody has run the mill with more than 20 stones.", "", []),
+    ("No miller turns the stones by hand at night.", "", []),
     ("To rest, stop the mill, or leave it, you can use the gate.", "", []),
 ])  # fmt: skip
 def test_an_english_sentence_answers_questions(sentence: str, part: str, questions: list[str]) -> None:

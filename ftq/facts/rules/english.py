@@ -55,6 +55,7 @@ NO_LEAD = re.compile(
     r"(?:For (?:example|instance)|In (?:addition|other words|fact|that|this|short|general)|If (?:so|not))\b"
 )
 NO_SUBJECT_END = ARTICLES | {"to", "and", "or", "of", "in", "on", "by", "for", "with", "as"}
+NO_ONE = frozenset({"nobody", "nothing", "none", "neither", "no"})  # `Does nobody run it?`: yes or no may mean both
 DEEPEST = 9  # words before the verb at most
 NOT_SOON = re.compile(r"(?:\w+ )?(?:not|never) ")
 MORE_CLAUSES = re.compile(r"(?P<end>, (?:but|so|which|because|as|since)\b|[:;] )|(?:,? (?:and|or) |, )(?P<word>\w*)")
@@ -267,7 +268,7 @@ def _made(
         return None
     first = before[0].lower()
     is_adverbial = first in ADVERBIAL or (first.endswith("ly") and len(before) == 1)
-    if first in VERBS and before[1:] and before[1].lower() in ORDERED:
+    if first in NO_ONE or (first in VERBS and before[1:] and before[1].lower() in ORDERED):
         return None  # `Make sure the dates`
     if ("you" in before and len(before) > 1) or (not lead and (first in ORDERS or is_adverbial)):
         return None
