@@ -20,6 +20,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,7 @@ WORKER, DOCUMENTS = "bench", "rows"  # whose runs these are, as far as the store
 PATIENCE = 240.0  # seconds for one case
 STOP = "<|im_end|>"  # of the tokenizer that every model here has
 GIB = 2**30
+TOLD = re.compile(r"Steps |[\d.]+ s: |standby: ")  # of the log: what is recorded or why not, and the time before steps
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,7 @@ class Bench:
                     _take(report, facts, time.monotonic() - began)
             for report in stage.last_reports():
                 _take(report, facts, time.monotonic() - began)
+        facts["told"] = [line for line in lines_of(run.log("train")) if TOLD.match(line)]
         if plan := facts.get("plan"):
             self.records.insert(0, plan | {"worker": WORKER, "model": case.model, "documents_hash": DOCUMENTS})
         if case.held_out and facts.get("tokens_per_s"):
@@ -361,7 +364,8 @@ def main() -> None:
             break
         result = bench.finish(started.pop(0))
         found["results"].append(result)
-        print(json.dumps({key: value for key, value in result.items() if key not in ("result", "plan")}), flush=True)
+        short = {key: value for key, value in result.items() if key not in ("result", "plan", "told")}
+        print(json.dumps(short), flush=True)
         if given.json:
             given.json.write_text(json.dumps(found, indent=1) + "\n")
     for left in started:
