@@ -38,8 +38,10 @@ class Place:
 
     @property
     def owner(self) -> str:
-        """Whose figures a section has."""
-        return owner_of(self.section.path, self.file)
+        """Whose figures a section has: the nearest heading's that names a thing, else the file's."""
+        headings = (heading.strip(" :") for heading in reversed(self.section.path))
+        named = (one for one in headings if one.lower() not in EMPTY | PARTS and is_subject(one, longest=8))
+        return next(named, "") or stem_of(self.file).replace("-", " ").replace("_", " ")
 
     def fact(
         self,
@@ -79,13 +81,6 @@ def stem_of(file: str) -> str:
     stem = file.rpartition("/")[2]
     stem = stem.rpartition(".")[0] or stem
     return EXPORTED.sub("", stem) or stem
-
-
-def owner_of(path: tuple[str, ...], file: str) -> str:
-    """The nearest heading that names a thing, else the file's name."""
-    headings = (heading.strip(" :") for heading in reversed(path))
-    named = (one for one in headings if one.lower() not in EMPTY | PARTS and is_subject(one, longest=8))
-    return next(named, "") or stem_of(file).replace("-", " ").replace("_", " ")
 
 
 def place_of(fact: Fact) -> str:

@@ -1,3 +1,2 @@
 """Sentences that state a figure or a place, and the questions that they answer: English ones by what stands around the
-figure (measures.py), those of other languages by patterns (figures.py). What is stated of things (values.py), and
-where files state it differently (contradictions.py)."""
+figure (measures.py), those of other languages by patterns (figures.py)."""
