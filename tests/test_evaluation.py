@@ -576,7 +576,8 @@ def test_a_narrow_terminal_loses_columns_and_cuts_nothing() -> None:
         "after 64 tokens.",
         "A note.",
         "It has 12 of 20 questions on its documents right (60%); its base model has 1.",
-        "8 of 20 aren't right, for none of the reasons that ftq looks for: read those answers.",
+        "8 of 20 aren't right, for none of the reasons that ftq looks for: read those answers. It answered 2 of 10 "
+        "questions that nothing in the documents answers.",
     ]
     headings = {width: shown(made, width)[0].split()[1:] for width in (80, 60, 40, 20)}
     assert headings == {
@@ -606,6 +607,22 @@ def test_where_no_rule_finds_a_fault_the_numbers_come_first(right: int, numbers:
     assert shown(made, 200)[-2:] == [f"It has {numbers}; its base model has 1.", rest]
     assert re.sub("</?b>", "", lead(made)) == f'<p class="lead">It has {numbers}; its base model has 1.</p>'
     assert scoreboard(made).startswith(f"<p>{rest}</p><div")
+
+
+def test_no_fault_was_found_only_where_nothing_was_invented() -> None:
+    """Two questions are too few for the rule on inventing, and not for being told."""
+    tally = {Kind.OWN: Tally(6, 6), Kind.UNANSWERABLE: Tally(2, 0, 1, 1)}
+    made = make([Scores(subject="q8_0", tally=tally)])
+    assert shown(made, 200)[-1] == "It answered 1 of 2 questions that nothing in the documents answers."
+
+
+def test_advice_does_not_say_to_raise_and_to_lower_the_same() -> None:
+    """Of a model that was hardly trained: it learned nothing, and what it knew is gone."""
+    nothing, forgot = verdict(["?"] * 10 + RIGHT[10:15] + ["?"] * 10, base=["No."] * 15 + RIGHT[15:])
+    assert nothing.startswith("It learned nothing") and "Raise" in nothing
+    assert forgot.startswith("It forgot general knowledge") and forgot.endswith(
+        "If you need it, add rows of general questions."
+    )
 
 
 def test_verdicts_are_shown_and_nothing_of_a_file_reaches_the_terminal_as_a_command() -> None:

@@ -207,9 +207,12 @@ def _forgot(looked: Looked) -> str:
     before, now = looked.base.of(Kind.GENERAL), looked.first.of(Kind.GENERAL)
     if now.right > HALF * before.right or not is_worse(looked.asked, looked.first.subject, BASE, Kind.GENERAL):
         return ""
+    lower = f"lower {looked.options('learning_rate', 'epochs')}, or "
+    if _never_stops(looked) or _learned_nothing(looked):  # which say to raise them
+        lower = ""
     return (
         f"It forgot general knowledge: {now.right} of {now.asked} questions right, {before.right} before. If you need "
-        f"it, lower {looked.options('learning_rate', 'epochs')}, or add rows of general questions."
+        f"it, {lower}add rows of general questions."
     )
 
 

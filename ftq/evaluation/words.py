@@ -70,10 +70,19 @@ def unblamed(evaluation: Evaluation) -> str:
     first = _first(evaluation)
     if evaluation.verdict or first is None or first.answerable < FEWEST:
         return ""
+    unknown = first.of(Kind.UNANSWERABLE)
+    told = []
     if lost := first.answerable - first.right:
         isnt, one = ("isn't", "that answer") if lost == 1 else ("aren't", "those answers")
-        return f"{lost} of {first.answerable} {isnt} right, for none of the reasons that ftq looks for: read {one}."
-    return "No fault was found."
+        told.append(
+            f"{lost} of {first.answerable} {isnt} right, for none of the reasons that ftq looks for: read {one}."
+        )
+    if unknown.refused < unknown.asked:
+        invented = unknown.asked - unknown.refused
+        told.append(
+            f"It answered {invented} of {plural(unknown.asked, 'question')} that nothing in the documents answers."
+        )
+    return " ".join(told) or "No fault was found."
 
 
 def _first(evaluation: Evaluation) -> Scores | None:

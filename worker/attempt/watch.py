@@ -127,7 +127,7 @@ class Watch:
             self.milestone = reached
             step = f", step {progress['step']} of {progress['total_steps']}" if progress.get("step") else ""
             loss = f", loss {progress['loss']:.4f}" if progress.get("loss") is not None else ""
-            self.store.note(self.token, "progress", f"{reached} %{step}{loss}")
+            self.store.note(self.token, "progress", f"{int(progress['percent'])} %{step}{loss}")  # more, after a resume
 
     def _look(self, process: StageProcess) -> None:
         """Renew the lease and obey the user, each when it is due; kill a process that hasn't stopped in time."""

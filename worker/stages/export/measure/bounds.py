@@ -42,7 +42,7 @@ def notes(file: GgufReport, f16: float | None) -> list[str]:
     if stops.rate < STOP_RATE:
         lines.append(
             f"{file.file} ended {stops.stopped} of {stops.questions} answers itself ({stops.rate:.0%}, should be "
-            f"{STOP_RATE:.0%}): it may write on until max_tokens. More epochs or a higher learning_rate teach it to "
+            f"{STOP_RATE:.0%}): it may write on until max_tokens. More steps or a higher learning_rate teach it to "
             "stop; so do shorter answers in the documents."
         )
     return lines
