@@ -32,11 +32,11 @@ OBJECT = 3  # words from the verb on before what it does something to
 IMPERATIVES, STATES = known_words("imperatives"), known_words("states")
 NO_ACTS = frozenset({"always", "never", "please", "remember", "ensure", "consider"})  # the act comes behind them
 LITTLE = known_words("little")  # with which no thing to ask about begins or ends
-NO_ONE = frozenset({"everyone", "everybody", "nobody", "someone", "it", "they", "this"})
+ANYONE = frozenset({"everyone", "everybody", "someone", "it", "they", "this"})
 LONGEST = 32  # words of a question
 SUBJECT, TELLING = 5, 5  # words of a subject that is asked for at most, of what is said of it at least
 # Words that begin no subject that is asked for, and words that none has.
-NO_FIRST = VERBS | NO_ONE | {"no", "none", "neither", "not", "one", "what", "which"}
+NO_FIRST = VERBS | ANYONE | {"not", "one", "what", "which"}
 NO_THING = known_words("no_thing") | {"chapter", "document", "example", "guide", "page", "section"}
 ASIDE = re.compile(r"\([^()]*\)")
 MINE = re.compile(r"\b(?:its|their|itself|themselves|he|she|they)\b")  # of the subject that isn't said
@@ -82,7 +82,7 @@ def _of_clause(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
         clause.verb
         and not _is_state(clause)
         and len(clause.subject.split()) <= 5
-        and clause.subject.lower() not in NO_ONE
+        and clause.subject.lower() not in ANYONE
     ):
         yield Asked(f"What {clause.auxiliary} {clause.subject} do{clause.tail}?", sentence, "does")
     yield from _subject(clause, sentence)
