@@ -433,6 +433,34 @@ def test_a_gateway_that_was_killed_leaves_a_job_that_the_retry_completes(
     assert (folder.read_run()["name"], folder.submitting.exists()) == ("smollm2-135m-1", False)
 
 
+def test_a_job_whose_name_was_taken_while_it_was_killed_gets_another_in_its_files_too(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*_: Any, **__: Any) -> Any:
+        raise Killed
+
+    file, retry = site.upload(), {"x-stainless-retry-count": "1"}
+    with monkeypatch.context() as patch:
+        patch.setattr(site.store, "create", die)
+        patch.setattr("ftq.client.removal.is_recorded", lambda *_: True)  # a killed process cleans nothing up
+        with pytest.raises(Killed):
+            site.create(training_file=file)
+    other = site.create(training_file=site.upload(), seed=7)
+    for number in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr("ftq.files.run_dir.os.replace", die)
+            with pytest.raises(Killed):
+                site.create(training_file=file, extra_headers=retry)
+        assert site.store.count() == 1, number
+    folder = site.folder(site.create(training_file=file, extra_headers=retry))
+    assert site.folder(other).read_run()["name"] == "smollm2-135m-1"
+    assert folder.read_run()["name"] == site.store.get(folder.path.name).name == "smollm2-135m-2"
+    assert not [path.name for path in folder.path.iterdir() if path.name in (".submitting", "run.json.partial")]
+
+
 def test_the_same_request_at_once_from_many_sides_makes_one_job(site: Site) -> None:
     file, found = site.upload(), list[str]()
     barrier = threading.Barrier(6)

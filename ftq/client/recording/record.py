@@ -183,12 +183,15 @@ def _send(settings: Settings, store: RunStore, run_id: str) -> None:
 
 
 def _record_row(settings: Settings, store: RunStore, folder: RunDir, family: str, owner: str) -> Run:
-    """Record the run whose files are in place."""
-    name, told = numbered(family, store.names(family), 1), folder.read_run()
+    """Record the run whose files are in place, by the name that they have unless another run has taken it since."""
+    told, taken = folder.read_run(), store.names(family)
+    name = told["name"]
+    if name in taken:  # before the row: from then on a worker reads the file, and nobody would finish it
+        name = numbered(family, taken, 1)
+        run_dir.write_json(folder.run_json, {**told, "name": name})
     _send(settings, store, folder.path.name)
     place = settings.artifacts_url
     run = store.create(folder.path.name, name, told["spec"], told["documents_hash"], family, owner, bucket=place)
-    run_dir.write_json(folder.run_json, {**told, "name": name})
     run_dir.remove(folder.submitting)
     return run
 
