@@ -172,6 +172,11 @@ def test_the_tokens_are_those_of_prepare_where_the_tokenizer_is_here(tmp_path: P
     ("password: string, PASSWORD=<yours>, password=config.password, PASSWORD=${PW}, max_tokens=2048, PASSWORD=", []),
     ("AKIAIOSFODNN7EXAMPLE, postgres://user:password@localhost, https://a.b:80/@x, ghp_" + "x" * 36, []),
     ("redis://:$PASSWORD@redis:6379, sk-learn and sk-" + "a" * 40, []),
+    ("- Passwort: Sommer2026!", [("password or key", "Passwort: Sommer2026!")]),
+    ("The router's password is Hunter2Hunter2.", [("password or key", "password is Hunter2Hunter2.")]),
+    ("Das Passwort im WLAN lautet Sommer2026!", [("password or key", "Passwort im WLAN lautet Sommer2026!")]),
+    ("The password is hashed with SHA-256. The secret is Base64Encoded, the token is 12 characters. The API key is set "
+     "in Config2Loader-style files", []),
 ])  # fmt: skip
 def test_keys_with_a_form_of_their_own_are_secrets_and_examples_of_them_are_not(
     text: str, found: list[tuple[str, str]]

@@ -47,13 +47,21 @@ HINTS = (
     "://",
 )
 # What a value is set under, and the value: any word under a name in capitals, else one with a digit in it.
-_KEYS = r"PASSW(?:OR)?D|PASSPHRASE|SECRET|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|(?:ACCESS|AUTH|API|BOT)_?TOKEN"
+_KEYS = r"PASSW(?:OR)?[DT]|KENNWORT|PASSPHRASE|SECRET|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|(?:ACCESS|AUTH|API|BOT)_?TOKEN"
 _VALUE = r"[^\s\"'`<>(){}\[\]$*,;|\\]{6,80}(?![\w(<{\[$*|\\])"
-WORDS = ("passw", "passphrase", "secret", "key", "token")
-HINT = re.compile(r"(?:passw|passphrase|secret|api.?key|access.?key|private.?key|token)[^=:\n]{0,20}[=:]")  # quickly
+WORDS = ("passw", "kennw", "passphrase", "secret", "key", "token")
+HINT = re.compile(  # quickly
+    r"(?:passw|kennwort|passphrase|secret|api.?key|access.?key|private.?key|token)[^=:\n]{0,40}"
+    r"(?:[=:]| is | ist | lautet )"
+)
 NAMED = re.compile(
     rf"(?:(?:{_KEYS})\w{{0,20}}(?:=|: )|(?i:{_KEYS.replace('_', '[_-]')})[\"']?(?:=|: ?)(?=[\"']?[A-Za-z_-]{{0,40}}\d))"
     rf"[\"']?(?=[^\s\"']{{0,40}}[A-Za-z])({_VALUE})"
+)
+# `the router's password is Hunter2Hunter2`: what no word looks like, for documents say much else of passwords.
+TOLD = re.compile(
+    rf"(?i:\b(?:{_KEYS.replace('_', '[ _-]')})\b(?: [\w-]{{1,30}}){{0,4}} (?:is|ist|lautet):? )[\"'`]?"
+    rf"(?!(?i:base64|sha|md5|oauth|pbkdf|argon))(?=[^\s-]{{0,40}}[a-z])(?=[^\s-]{{0,40}}[A-Z])(?=[^\s-]{{0,40}}\d)([^\s\"'`<>(){{}}\[\]$*|\\-]{{8,80}})(?![\w-])"
 )
 STANDS_FOR = re.compile(
     r"[\w-]*(?:password|passwd|secret|token|key|value|name|file|path|required|optional|string)\d?|https?:.*|[./~].*",
@@ -72,12 +80,10 @@ def secrets(text: str) -> Iterator[tuple[str, str]]:
         for match in ANY.finditer(text):
             if match.lastindex and not PLACEHOLDER.search(match[0]) and _is_random(match[0]):
                 yield list(FORMS)[match.lastindex - 1], match[0]
-    if "=" not in text and ":" not in text:
-        return
     lowered = text.lower()
     if not any(map(lowered.__contains__, WORDS)) or not HINT.search(lowered):
         return
-    for match in NAMED.finditer(text):
+    for match in (*NAMED.finditer(text), *TOLD.finditer(text)):
         if not PLACEHOLDER.search(match[0]) and not STANDS_FOR.fullmatch(match[1]):
             yield "password or key", match[0]
 
