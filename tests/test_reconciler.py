@@ -104,3 +104,21 @@ def test_a_worker_that_stops_says_so_until_the_database_has_heard_it(
     process.terminate()
     until(lambda: not store.live_workers())
     store.close()
+
+
+def test_runs_that_the_broker_never_had_are_sent_in_the_order_of_the_submits(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those are which were submitted before a broker was up."""
+    reconciler, sent = Reconciler(settings, "w1", ["cpu"]), list[str]()
+    names = [f"{number * 7 % 10}{number}" for number in range(10)]
+    for name in names:
+        reconciler.store.create(name, name, {"model": "m", "priority": "normal"}, "hash")
+    monkeypatch.setattr(reconciler, "grace", -10.0)
+    monkeypatch.setattr(reconciler, "_sent", set)
+    monkeypatch.setattr("worker.reconciler.queue.send", lambda app, run: sent.append(run.id) or True)
+    for _ in range(2):
+        monkeypatch.setattr(reconciler, "_look_at", 0.0)
+        reconciler.reconcile()
+    assert sent == names
+    reconciler.store.close()

@@ -131,7 +131,7 @@ class Reconciler:
         twice, self._missing = missing & self._missing, missing
         pause = min(REST * (time.thread_time() - used), LONGEST_REST)
         self._look_at = began + pause if pause > self.every else began
-        return [tasks[task] for task in twice]
+        return [run_id for task, run_id in tasks.items() if task in twice]  # in the order of the submits
 
     def _sent(self) -> set[str]:
         return queue.messages(self.app, self.settings.lease_seconds / 2, self.store.labels_wanted())
