@@ -1,10 +1,13 @@
-"""The artifacts folder itself; how much room files take, and how much deleting them gives back."""
+"""The artifacts folder itself; how a file is replaced; how much room files take, and what deleting them gives back."""
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
+import secrets
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +32,36 @@ def is_fresh(home: Path) -> bool:
         return os.listdir(home) == [".gitignore"]
     except OSError:
         return False
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The name of a new file, which takes the path's place when the block ends, and goes if that fails.
+
+    Each writer has its own name. What killed ones have left goes with a later write, or by `ftq gc`.
+    """
+    clear_abandoned(path.parent, f".{glob.escape(path.name)}.*.partial")
+    new = beside(path)
+    try:
+        yield new
+        os.replace(new, path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def beside(path: Path) -> Path:
+    """A name of this writer's own in the same folder, which says that the file isn't whole."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+
+
+def clear_abandoned(folder: Path, names: str) -> None:
+    """Delete what killed writers have left in the folder under such names."""
+    for path in filter(is_abandoned, folder.glob(names)):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def freed_by(folders: list[Path]) -> int:

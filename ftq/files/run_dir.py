@@ -19,7 +19,7 @@ from typing import Any
 
 from ftq.errors import FtqError
 from ftq.files.artifact import Artifact, gguf_name, quantization_of
-from ftq.files.disk import COPIED_AT_ONCE, size_of
+from ftq.files.disk import COPIED_AT_ONCE, replacing, size_of
 
 STAGES = ("prepare", "train", "export", "infer", "evaluate")
 REPORT = "report.json"  # in dataset/: what prepare tells, see ftq/examples/report.py
@@ -51,7 +51,10 @@ class RunDir:
 
     @property
     def submitting(self) -> Path:
-        """A mark that is removed once the run is recorded. If the submit died it stays, and `gc` clears the folder."""
+        """A mark that the run may not be recorded: it is being submitted, or deleted.
+
+        Where that was killed, `gc` clears the folder of a run that the database doesn't know, else the mark.
+        """
         return self.path / ".submitting"
 
     @property
@@ -204,10 +207,9 @@ def write_json(path: Path, value: Any) -> None:
 
 def put_text(path: Path, text: str, errors: str = "strict") -> None:
     """Write beside, sync, then rename, so that no reader sees half a file."""
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(text, encoding="utf-8", errors=errors)
-    sync(beside)
-    os.replace(beside, path)
+    with replacing(path) as new:
+        new.write_text(text, encoding="utf-8", errors=errors)
+        sync(new)
     sync(path.parent)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 from ftq.errors import UserError
+from ftq.files.disk import replacing
 
 _HOW = "Put user:password into a file (mode 0600) and its path into FTQ_FLOWER_AUTH_FILE."
 
@@ -33,19 +33,15 @@ def make(file: Path) -> None:
 
     UserError if the file can't be written. An empty file, which a full disk may leave, is replaced.
     """
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if file.exists() and file.stat().st_size:
             return
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as output:
+        with replacing(file) as new, os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT, 0o600), "w") as output:
             output.write(f"ftq:{secrets.token_urlsafe(16)}\n")
             output.flush()
             os.fsync(output.fileno())  # a power cut leaves the whole file or none
-        beside.replace(file)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
         message = f"Flower's login can't be written: {file}: {error.strerror}"
         raise UserError(message, "Make room or correct the folder's owner and mode; or `ftq up --no-flower`.") from None
 

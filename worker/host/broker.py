@@ -17,6 +17,7 @@ from redis.retry import Retry
 
 from ftq.errors import FtqError, Unavailable
 from ftq.files.abilities import no_socket
+from ftq.files.run_dir import put_text
 from ftq.queue import check, make_quick_app
 from ftq.settings import Settings
 from worker.machine.leash import leashed
@@ -87,9 +88,7 @@ def _say_place(settings: Settings, socket: Path) -> None:
     if socket == settings.broker_sockets[0]:
         settings.socket_place.unlink(missing_ok=True)
         return
-    beside = settings.socket_place.with_suffix(".partial")
-    beside.write_bytes(os.fsencode(socket))
-    beside.replace(settings.socket_place)
+    put_text(settings.socket_place, str(socket), errors="surrogateescape")
 
 
 def wait(settings: Settings, process: subprocess.Popen[bytes]) -> None:

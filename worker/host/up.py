@@ -23,6 +23,7 @@ from ftq import programs
 from ftq.client.recording.record import make_home
 from ftq.doorbell import owner
 from ftq.errors import FtqError, UserError, printable, unusable
+from ftq.files.run_dir import put_text
 from ftq.notify.addresses import addresses
 from ftq.servers import without_password
 from ftq.settings import Settings, protect_files
@@ -157,7 +158,7 @@ class Up:
         address = f"http://127.0.0.1:{port}"
         file = programs.flower_address(self.settings.home)
         file.parent.mkdir(exist_ok=True)
-        file.write_text(f"{address}\n", encoding="ascii")
+        put_text(file, f"{address}\n")
         say(f"Flower    {address}  (login: {environment.get('FTQ_FLOWER_AUTH_FILE', 'FTQ_FLOWER_AUTH')})")
 
     def _start_gateway(self, port: int, store: RunStore) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
@@ -49,14 +48,10 @@ class Mirror:
         pieces = self._server.bytes(file_path(run_id, name))
         try:
             self.make(path.parent)
-            beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-            try:
-                with beside.open("wb") as file:
+            with disk.replacing(path) as new:
+                with new.open("wb") as file:
                     file.writelines(pieces)
-                os.utime(beside, ns=(_nanoseconds(stamp),) * 2)
-                beside.replace(path)
-            finally:
-                beside.unlink(missing_ok=True)
+                os.utime(new, ns=(_nanoseconds(stamp),) * 2)
         except NotFound:
             path.unlink(missing_ok=True)
             return False

@@ -19,6 +19,7 @@ from ftq.client.remote.mirror import Mirror
 from ftq.client.removal import cannot_write
 from ftq.client.submit import Submitted
 from ftq.errors import FtqError, NotFound, Refused, Unavailable
+from ftq.files import disk
 from ftq.files.snapshot import Snapshot, snapshot
 from ftq.store.records import Run
 from ftq.store.wire.records import decode
@@ -66,6 +67,7 @@ def _copied(mirror: Mirror, spec: dict[str, Any]) -> Iterator[tuple[Path, Snapsh
     """(a folder with what is sent, the documents): a document that changes meanwhile is sent as it was."""
     try:
         mirror.make(mirror.home)
+        disk.clear_abandoned(mirror.home, ".submit.*.partial")
         folder = Path(mkdtemp(prefix=".submit.", suffix=".partial", dir=mirror.home))
     except OSError as error:
         raise cannot_write(mirror.home, error) from None
