@@ -1,8 +1,9 @@
 """The bytes of the gateway's files and of uploads' parts: FTQ_HOME/files/<id>.
 
 A file is written as `.<id>.<random>.partial`, synced, and linked to its name; then its row is written, and the partial
-goes. A partial without a writer is left of a process that was killed: `settle` looks for the row and keeps all or
-nothing. A file without a partial is never touched, whatever database is asked. Names that clients send are no paths.
+goes. A deletion makes a partial first, too. One without a writer is left of a process that was killed: `settle` looks
+for the row and keeps all or nothing. A file without a partial is never touched, whatever database is asked. Names that
+clients send are no paths.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ import contextlib
 import hashlib
 import os
 import re
-import secrets
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, Self
 
 from ftq.errors import FtqError
-from ftq.files.disk import is_abandoned
+from ftq.files.disk import beside, is_abandoned
 from ftq.files.run_dir import sync
 
 FOLDER = "files"
@@ -45,7 +45,7 @@ class Writer:
 
     def __init__(self, home: Path, file_id: str) -> None:
         self.path = path_of(home, file_id)
-        self.partial = _new_partial(self.path)
+        self.partial = beside(self.path)
         self.bytes = 0
         self._hash = hashlib.sha256()
         self._file: IO[bytes] | None = None
@@ -92,7 +92,10 @@ class Writer:
         try:
             os.link(self.partial, self.path)
         except OSError:  # a file system without links, or a result file that another process makes at this moment
+            mark = beside(self.path)
+            mark.touch()  # for `settle`, in the place of the partial that is renamed
             os.replace(self.partial, self.path)
+            self.partial = mark
         sync(self.path.parent)
 
     def withdraw(self) -> None:
@@ -123,9 +126,9 @@ def pieces_of(path: Path) -> Iterator[bytes]:
 def removing(home: Path, file_id: str) -> Iterator[None]:
     """Delete a file's bytes after the block has deleted its row: killed between, `settle` goes on."""
     path = path_of(home, file_id)
-    partial = _new_partial(path)
-    with contextlib.suppress(OSError):
-        os.link(path, partial)
+    partial = beside(path)
+    with contextlib.suppress(OSError):  # a full disk keeps nobody from deleting
+        partial.touch()
     yield
     path.unlink(missing_ok=True)
     partial.unlink(missing_ok=True)
@@ -142,7 +145,3 @@ def settle(partial: Path, recorded: Recorded) -> None:
     if not recorded([file_id]):
         partial.with_name(file_id).unlink(missing_ok=True)
     partial.unlink(missing_ok=True)
-
-
-def _new_partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
