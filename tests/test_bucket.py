@@ -440,7 +440,7 @@ def test_gc_gives_up_the_uploads_that_nobody_goes_on_with(
     assert client.room.leftovers() == []
     monkeypatch.setattr(room, "GIVEN_UP_SECONDS", -1.0)
     leftovers = client.room.leftovers()
-    assert [(path.name, size, why(path)) for path, size in leftovers] == [
+    assert [(path.name, size, why(path, client.settings.home)) for path, size in leftovers] == [
         (f".{run}.uploads", 2 * PART, "uploads to the bucket were stopped there") for run in ("finished", "unknown")
     ]
     for path, _ in leftovers:
@@ -462,7 +462,7 @@ def test_gc_deletes_what_a_look_at_the_bucket_has_left(
     assert client.room.leftovers(True) == []
     monkeypatch.setattr(room, "GIVEN_UP_SECONDS", -5.0)
     leftovers = client.room.leftovers()
-    assert [(path.name, size, why(path)) for path, size in leftovers] == [
+    assert [(path.name, size, why(path, client.settings.home)) for path, size in leftovers] == [
         (".ftq-doctor-0123456789ab.probe", 3, "a try to write to the bucket was stopped there")
     ]
     client.room.clear(leftovers[0][0])
@@ -699,7 +699,8 @@ def test_a_deletion_that_did_not_reach_the_bucket_goes_on_by_gc(
     monkeypatch.setattr(Bucket, "delete", delete)
     assert [path.name for path, _ in client.room.leftovers() if path.is_relative_to(here.home)] == [".run1.deleted"]
     monkeypatch.setattr(disk, "UNTOUCHED", -1)  # a stage may have been at work in the copy until then
-    leftovers = [(path.name, why(path)) for path, _ in client.room.leftovers() if path.is_relative_to(here.home)]
+    there = [path for path, _ in client.room.leftovers() if path.is_relative_to(here.home)]
+    leftovers = [(path.name, why(path, here.home)) for path in there]
     assert leftovers == [
         (".run1.deleted", "a deletion was stopped there"),
         ("run2", "a copy of a run that was deleted"),

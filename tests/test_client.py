@@ -31,6 +31,7 @@ from ftq.spec.options import parse
 from ftq.store import schema
 from ftq.store.records import Run
 from ftq.store.store import RunStore
+from tests.deaths import age
 from tests.tiny import make_tiny_model
 from tests.tools import PATIENCE, instead_of_sleep, succeed
 
@@ -524,11 +525,11 @@ def test_a_run_that_stays_recorded_keeps_its_files(
     folder = client.run_dir(run.id).path
     before = tree(client.settings.home)
 
-    def rename(path: Path, target: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
+    def touch(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", rename)
+        patch.setattr(Path, "touch", touch)
         with pytest.raises(Unavailable, match=rf"^{folder} can't be written \(Permission denied\)$"):
             client.room.remove(run)
     sa.event.listen(client.store.engine, "commit", raise_lost)
@@ -545,7 +546,7 @@ def raise_lost(_: object) -> None:
 
 
 def test_a_submit_that_died_before_it_was_recorded_is_a_leftover(client: Client, options: dict[str, Any]) -> None:
-    """And no run is one: neither one that this database knows, nor a whole one that it doesn't."""
+    """And no run is one: neither one that this database knows, whose mark goes, nor a whole one that it doesn't."""
     died, known, others = (client.submit(options).run.id for _ in range(3))
     for run_id in (died, known):
         client.run_dir(run_id).submitting.touch()
@@ -554,10 +555,35 @@ def test_a_submit_that_died_before_it_was_recorded_is_a_leftover(client: Client,
         client.store.delete(run_id)
     for path in client.settings.home.rglob("*"):
         os.utime(path, (1, time.time() - 2 * 3600))
-    [(left, size)] = client.room.leftovers()
-    assert left == client.run_dir(died).path and size > 0
+    [(left, size), (mark, _)] = client.room.leftovers()
+    assert (left, mark) == (client.run_dir(died).path, client.run_dir(known).submitting) and size > 0
     client.room.clear(left)
+    client.room.clear(mark)
     assert client.room.leftovers() == [] and not left.exists()
+    assert [run.id for run in client.all()] == [known] and client.run_dir(known).read_run()["id"] == known
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(28, "No space left on device")])
+def test_a_run_is_deleted_though_its_folder_cannot_be_renamed_or_marked(
+    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    run = client.submit(options).run
+    folder = client.run_dir(run.id).path
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "touch" if error.errno == 28 else "rename", refuse)
+        if error.errno == 28:  # which keeps nobody from making room
+            client.room.remove(run)
+        else:
+            with pytest.raises(Unavailable, match=rf"is deleted, its files aren't yet: {folder} can't be renamed"):
+                client.room.remove(run)
+    age(client.settings.home)
+    for left, _ in client.room.leftovers():
+        client.room.clear(left)
+    assert client.all() == [] and not folder.exists()
 
 
 def test_a_submit_that_was_killed_is_a_leftover_after_an_hour(client: Client, options: dict[str, Any]) -> None:

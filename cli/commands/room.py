@@ -65,9 +65,9 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
 def gc(last: int, dry_run: bool, orphans: bool, yes: bool) -> None:
     """Delete old runs.
 
-    The finished ones, but for the last N and those marked by `ftq keep`; what a stopped deletion, submit or upload has
-    left; what nothing needs in this machine's cache; runs in the bucket that the database doesn't know; and questions
-    older than a day. Shows first how much room that frees.
+    The finished ones, but for the last N and those marked by `ftq keep`; what a stopped deletion, submit, upload or
+    stage has left; what nothing needs in this machine's cache; runs in the bucket that the database doesn't know; and
+    questions older than a day. Shows first how much room that frees.
 
     \b
     Example:
@@ -156,12 +156,14 @@ def _delete(
 
 def _show(client: AnyClient, runs: list[tuple[Run, int]], leftovers: list[tuple[Path, int]], questions: int) -> None:
     from cli.screens.runs import print_sizes
-    from ftq.client.removal import why
+    from ftq.client.removal import placed, why
 
     if runs:
         print_sizes(runs)
+    home = client.home_of()
     for path, number in leftovers:
-        click.echo(f"{printable(path.name)}  {why(path)}  {size(number)}")
+        _, name = placed(path, {"home": home, "elsewhere": path.parent})
+        click.echo(f"{printable(name)}  {why(path, home)}  {size(number)}")
     deleted = [run for run, _ in runs]
     frees, stays = client.room.freed(deleted) + sum(number for _, number in leftovers), client.room.staying(deleted)
     shared = f" ({size(stays)} of it are shared with other runs or uploaded files and stay)" if stays else ""

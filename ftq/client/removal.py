@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ftq.client.bucket import place
 from ftq.errors import FtqError, NotFound, Refused, Unavailable, UserError, is_disk_full
 from ftq.files import disk, run_dir, uploads
+from ftq.files.run_dir import RunDir
 from ftq.settings import Settings, cache_dir
 from ftq.store.records import Run
 from ftq.store.store import RunStore
@@ -19,6 +20,10 @@ UNUSED = 7 * 86_400  # seconds without a read of a base model's GGUF in the cach
 # They end the name of what stands for a run in the bucket: for its uploads that were stopped, for one that the database
 # doesn't know, and for one of which nothing says whose it is; and of what stands for an object that a probe has left.
 UPLOADS, UNKNOWN, ORPHAN, PROBE = ".uploads", ".unknown", ".orphan", ".probe"
+
+# In folders that stay: files and attempts that were being written, and the marks of submits and deletions.
+_INSIDE = ("*.partial", ".submitting", "checkpoints/.*.partial", "checkpoints/*/*/.*.partial", ".bucket/.*.partial")
+_OURS = ("broker", "flower")  # folders that aren't a run's
 
 
 class Room:
@@ -66,12 +71,19 @@ class Room:
         It is left of deletions and killed submits, or lies in this machine's cache. With `orphans` also what may be
         another database's (`is_orphan`).
         """
-        submits = [mark.parent for mark in self._home.glob("*/.submitting")]
+        submits = [mark.parent for mark in self._home.glob("[!.]*/.submitting")]
         lost = [folder for folder in submits if not is_recorded(self._store, folder.name)]
         stopped = filter(disk.is_abandoned, [*self._home.glob(".*.partial"), *lost])
-        paths = [*sorted([*stopped, *self._home.glob(".*.deleted")]), *uploads.stopped(self._home)]
-        paths += sorted(_unused(cache_dir()))
+        paths = [*sorted([*stopped, *self._home.glob(".*.deleted")]), *sorted(self._inside())]
+        paths += [*uploads.stopped(self._home), *sorted(_unused(cache_dir()))]
         return [(path, disk.size_of(path)) for path in paths]
+
+    def _inside(self) -> Iterator[Path]:
+        """What was stopped in a folder that stays: of a run that the database knows and that isn't running, or ours."""
+        paths = [path for names in _INSIDE for path in self._home.glob(f"[!.]*/{names}") if disk.is_abandoned(path)]
+        found = {path: path.relative_to(self._home).parts[0] for path in paths}
+        idle = {run.id for run in self._store.some([*found.values()]) if run.status != "running"}
+        return (path for path, folder in found.items() if folder in idle or folder in _OURS)
 
     def old_questions(self) -> int:
         """How many questions, with their answers, are older than a day; `forget_questions` deletes them."""
@@ -83,18 +95,25 @@ class Room:
     def remove(self, run: Run, old: bool = False) -> None:
         """Delete a run's record and its files. Refused while it is running; with `old` also if `gc` has to spare it.
 
-        The files go aside together with the record: what can't be deleted then, or not before a Ctrl-C, is a leftover.
+        The files get a mark before the record goes: what can't be deleted then, or not before a kill, is a leftover.
         UserError if they are in another bucket.
         """
         self.check(run)
-        folder = self._folder(run)
-        aside = folder.with_name(f".{run.id}.deleted")
+        folder = RunDir(self._folder(run))
+        aside = folder.path.with_name(f".{run.id}.deleted")
         try:
-            self._store.delete(run.id, lambda: _rename(folder, aside), old=old)
+            self._store.delete(run.id, lambda: _mark(folder), old=old)
         except BaseException:
-            if is_recorded(self._store, run.id):
-                _rename(aside, folder)
+            with contextlib.suppress(FtqError):  # of a run that is gone, and in doubt, the mark stays
+                self._store.get(run.id)
+                run_dir.remove(folder.submitting)
             raise
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                folder.path.rename(aside)
+        except OSError as error:
+            message = f"{run.name} is deleted, its files aren't yet: {folder.path} can't be renamed ({error.strerror})"
+            raise Unavailable(message, f"Make {self._home} writable for you; an hour later `ftq gc` goes on.") from None
         self.clear(aside)
 
     def clear(self, leftover: Path) -> None:
@@ -147,8 +166,14 @@ def is_orphan(leftover: Path) -> bool:
     return leftover.suffix == ORPHAN
 
 
-def why(leftover: Path) -> str:
-    """Why nothing needs the leftover."""
+def placed(path: Path, places: Mapping[str, Path]) -> tuple[str, str]:
+    """(the first of the places that the path is in, its name there)."""
+    place = next(name for name, folder in places.items() if path.is_relative_to(folder))
+    return place, path.relative_to(places[place]).as_posix()
+
+
+def why(leftover: Path, home: Path) -> str:
+    """Why nothing needs the leftover. `home` is the artifacts folder."""
     if leftover.parent == cache_dir():
         return "in the cache, and not used any more"
     if leftover.suffix == UPLOADS:
@@ -159,9 +184,14 @@ def why(leftover: Path) -> str:
         return "a run in the bucket that the database doesn't know"
     if leftover.parent.name == uploads.FOLDER:
         return "an upload was stopped there"
-    if not leftover.name.startswith(".") and not (leftover / ".submitting").exists():
-        return "a copy of a run that was deleted"
-    return f"a {'deletion' if leftover.suffix == '.deleted' else 'submit'} was stopped there"
+    if leftover.name == ".submitting":
+        return "a submit or a deletion was stopped there"
+    if leftover.is_relative_to(home) and leftover.parent != home:
+        return "writing it was stopped there"
+    if leftover.name.startswith("."):
+        return f"a {'deletion' if leftover.suffix == '.deleted' else 'submit'} was stopped there"
+    is_half = (leftover / ".submitting").exists()
+    return "a submit or a deletion was stopped there" if is_half else "a copy of a run that was deleted"
 
 
 def is_recorded(store: RunStore, run_id: str) -> bool:
@@ -193,11 +223,12 @@ def _unused(cache: Path) -> Iterator[Path]:
                 yield path
 
 
-def _rename(path: Path, name: Path) -> None:
-    """Rename if there is something to rename."""
-    if not os.path.lexists(path):
-        return
+def _mark(folder: RunDir) -> None:
+    """Mark the files of a run that is to be deleted, if there are any. Unavailable if nothing can be deleted there."""
     try:
-        path.rename(name)
+        if folder.path.is_dir():
+            folder.submitting.touch()
+            run_dir.sync(folder.path)
     except OSError as error:
-        raise cannot_write(path, error) from None
+        if not is_disk_full(error):  # that keeps nobody from making room
+            raise cannot_write(folder.path, error) from None

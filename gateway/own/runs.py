@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftq.client.recording.names import free_name
+from ftq.client.removal import placed
 from ftq.client.workers import Member
 from ftq.files import uploads
 from ftq.settings import cache_dir
@@ -137,8 +138,8 @@ def sizes(call: Call) -> answers.Sizes:
 
 
 def room(call: Call) -> answers.Room:
-    found, folders = call.client.room, {folder: place for place, folder in _places(call).items()}
-    leftovers = [answers.Leftover(folders[path.parent], path.name, size) for path, size in found.leftovers()]
+    found, places = call.client.room, _places(call)
+    leftovers = [answers.Leftover(*placed(path, places), size) for path, size in found.leftovers()]
     return answers.Room(found.removable(call.query.last), leftovers, found.old_questions())
 
 
@@ -158,7 +159,7 @@ def forget_questions(call: Call) -> answers.Done:
 
 def _places(call: Call) -> dict[str, Path]:
     home = call.gateway.settings.home
-    return {"home": home, "uploads": home / uploads.FOLDER, "cache": cache_dir()}
+    return {"uploads": home / uploads.FOLDER, "cache": cache_dir(), "home": home}
 
 
 def _stored(text: str) -> str:

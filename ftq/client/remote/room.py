@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq.client.remote.connection import Connection
+from ftq.client.removal import placed
 from ftq.files import uploads
 from ftq.settings import cache_dir
 from ftq.store.records import Run
@@ -17,7 +18,7 @@ class RemoteRoom:
 
     def __init__(self, server: Connection, home: Path) -> None:
         self._server = server
-        self._places = {"home": home, "uploads": home / uploads.FOLDER, "cache": cache_dir()}
+        self._places = {"uploads": home / uploads.FOLDER, "home": home, "cache": cache_dir()}
 
     def removable(self, last: int) -> list[tuple[Run, int]]:
         return [(decode(Run, run), number) for run, number in self._look(last)["removable"]]
@@ -52,8 +53,8 @@ class RemoteRoom:
         self._server.delete(f"/runs/{run.id}", old=int(old))
 
     def clear(self, leftover: Path) -> None:
-        place = next(name for name, folder in self._places.items() if folder == leftover.parent)
-        self._server.delete("/room/leftovers", place=place, name=leftover.name)
+        place, name = placed(leftover, self._places)
+        self._server.delete("/room/leftovers", place=place, name=name)
 
     def _look(self, last: int) -> dict[str, Any]:
         answer: dict[str, Any] = self._server.get("/room", last=last)
