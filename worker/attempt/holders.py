@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ftq.files.disk import is_abandoned
 from worker.attempt.stage_process import lock_of
 
 FOLDER = "at_work"  # in the artifacts folder
@@ -58,8 +59,11 @@ def end_the_dead(home: Path, lose: Callable[[Holder], None]) -> None:
     with contextlib.suppress(OSError):
         for path in (home / FOLDER).glob(f"{_boot()}.*"):
             with contextlib.suppress(OSError), _locked(path) as lock:
-                if (holder := _read(path, lock)) and _is_free(lock_of(home / holder.run_id, holder.stage)):
+                holder = _read(path, lock)
+                if holder and _is_free(lock_of(home / holder.run_id, holder.stage)):
                     lose(holder)
+                    path.unlink()
+                elif holder is None and is_abandoned(path):  # killed before it was written
                     path.unlink()
 
 
