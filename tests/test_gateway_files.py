@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -594,38 +593,6 @@ def test_a_gateway_that_is_killed_in_an_upload_leaves_a_partial_that_the_next_on
 def _storage(home: Path) -> tuple[Client, Storage]:
     client = Client(settings_of(home))
     return client, Storage(client.store, home)
-
-
-@pytest.mark.parametrize("moment", ["written", "linked", "recorded", "deleting", "deleted"])
-def test_whenever_it_is_killed_a_file_is_there_with_its_row_or_not_at_all(home: Path, moment: str) -> None:
-    """A process that ends at once at each of the moments between which a kill can fall."""
-    script = f"""
-import os, sys
-from pathlib import Path
-from tests.test_gateway_files import _storage
-client, storage = _storage(Path({str(home)!r}))
-die = lambda *_, **__: os._exit(9)
-moment = {moment!r}
-if moment == "written": os.fsync = die
-if moment == "linked": storage.store.files.add = die
-if moment == "recorded": Path.unlink = die
-file = storage.add("file-a", "owner", "a", "batch", b"abc")
-if moment == "deleting": storage.store.files.delete = die
-if moment == "deleted": Path.unlink = die
-storage.delete(file)
-"""
-    assert subprocess.run([sys.executable, "-c", script], timeout=300).returncode == 9
-    client, _ = _storage(home)
-    for path in (home / "files").iterdir():
-        os.utime(path, (0, 0))
-    before = client.store.files.page(None, 10)
-    leftovers = client.room.leftovers()
-    assert [path.suffix for path, _ in leftovers] == [".partial"]
-    for path, _ in leftovers:
-        client.room.clear(path)
-    whole = {"file-a"} if moment in ("recorded", "deleting") else set()
-    assert {path.name for path in (home / "files").iterdir()} == whole == {file.id for file in before}
-    client.close()
 
 
 def test_bytes_whose_row_is_in_another_database_are_left_alone(home: Path) -> None:

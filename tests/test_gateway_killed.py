@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import socket
 import subprocess
@@ -24,6 +23,7 @@ from ftq.programs import ServeOptions
 from ftq.store.gateway.keys import Limits
 from gateway.files.storage import Storage
 from tests import tools
+from tests.deaths import age
 from tests.gateway_tools import FORM, ROWS, multipart, strictly
 from tests.tools import PATIENCE, free_port, until
 
@@ -247,9 +247,8 @@ def check_once(bench: tools.Bench, owner: str, once: Once) -> None:
 def check_folder(bench: tools.Bench) -> None:
     """After the sweep there are the bytes of what is recorded, and nothing half made."""
     home = bench.settings.home
-    for left in [*(home / "files").glob(".*"), *home.glob(".*.partial")]:
-        for path in (left, *left.rglob("*")):
-            os.utime(path, (0, 0))
+    for left in [*(home / "files").glob(".*"), *home.glob(".*.partial"), *home.glob("[!.]*/.*.partial")]:
+        age(left)
     storage = Storage(bench.client.store, home)
     storage.sweep()
     recorded = {file.id for file in bench.client.store.files.page(None, 100_000)}
