@@ -54,9 +54,9 @@ def dies(act: Callable[[], object], step: int, below: Path) -> bool:
 
 
 def age(folder: Path) -> None:
-    """Let hours have passed since anybody wrote there."""
+    """Let two days have passed since anybody wrote there."""
     for path in (folder, *folder.rglob("*")):
-        os.utime(path, (0, time.time() - 7200), follow_symlinks=False)
+        os.utime(path, (0, time.time() - 2 * 86_400), follow_symlinks=False)
 
 
 def clear(client: Client) -> None:

@@ -17,7 +17,11 @@ from ftq.client.remote.connection import Connection
 from ftq.client.remote.mirror import Mirror
 from ftq.client.remote.submit import _copied
 from ftq.errors import LeaseLost
+from ftq.files.remote import limit
+from ftq.files.remote.bucket import Bucket
+from ftq.files.remote.share import Share
 from ftq.files.run_dir import RunDir, put_text
+from ftq.settings import Settings
 from ftq.store.store import RunStore
 from tests.deaths import age, clear, each_death
 from tests.gateway_tools import settings_of
@@ -34,10 +38,16 @@ MODEL = "smollm2-135m"
 @pytest.fixture
 def ready(tmp_path: Path) -> Path:
     """A home with an empty database."""
-    home = tmp_path / "ready"
-    with closing(Client(settings_of(home))) as client:
-        assert client.store.count() == 0
-    return home
+    using(tmp_path / "ready", lambda client: client.store.count())
+    return tmp_path / "ready"
+
+
+@pytest.fixture(params=["home", "home and bucket"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder with a home that has an empty database, with and without a bucket."""
+    (tmp_path / "ready" / request.param.rpartition(" ")[2]).mkdir(parents=True)
+    using(tmp_path / "ready", lambda client: client.store.count())
+    return tmp_path / "ready"
 
 
 @pytest.fixture
@@ -47,9 +57,23 @@ def place(tmp_path: Path) -> Path:
     return place
 
 
-def using(home: Path, act: Callable[[Client], Any]) -> Any:
-    with closing(Client(settings_of(home))) as client:
+def using(place: Path, act: Callable[[Client], Any]) -> Any:
+    """Call it with a client of the home that the place is, or that is in it beside a bucket."""
+    bucket, home = place / "bucket", place / "home"
+    url = f"file://{bucket}" if bucket.is_dir() else ""
+    settings = Settings.from_env({"FTQ_HOME": str(home if url or home.is_dir() else place), "FTQ_ARTIFACTS_URL": url})
+    with closing(Client(settings)) as client:
         return act(client)
+
+
+def cleared(place: Path) -> dict[str, set[str]]:
+    """{run: its files} once `ftq gc` has cleared what was left; the bucket has these runs and nothing else."""
+    age(place)
+    using(place, clear)
+    runs = {run.id for run in using(place, Client.all)}
+    if (place / "bucket").is_dir():
+        assert {path.name for path in (place / "bucket").iterdir()} == runs
+    return {run: set(tree(place / "home" / run)) for run in runs}
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -59,14 +83,13 @@ def tree(folder: Path) -> dict[str, bytes]:
 # ---- runs -------------------------------------------------------------------------------------------------
 
 
-def test_a_submit_makes_a_run_or_none(ready: Path, place: Path, documents: Path) -> None:
+def test_a_submit_makes_a_run_or_none(either: Path, place: Path, documents: Path) -> None:
     options = {"model": MODEL, "documents": str(documents)}
-    for home in each_death(lambda home: using(home, lambda client: client.submit(options)), ready, place):
-        assert using(home, lambda client: client.submit(options)).run.name in (f"{MODEL}-1", f"{MODEL}-2")
-        age(home)
-        using(home, clear)
-        for run in using(home, Client.all):
-            assert set(tree(home / run.id)) == {"run.json", "documents/a.md", "documents/b.json"}
+    for home in each_death(lambda home: using(home, lambda client: client.submit(options)), either, place):
+        name = using(home, lambda client: client.submit(options)).run.name
+        runs = cleared(home)
+        assert name == f"{MODEL}-{len(runs)}" and len(runs) <= 2
+        assert all(files >= {"run.json", "documents/a.md", "documents/b.json"} for files in runs.values())
 
 
 def test_the_first_command_makes_a_database_or_none(tmp_path: Path, place: Path) -> None:
@@ -76,22 +99,36 @@ def test_the_first_command_makes_a_database_or_none(tmp_path: Path, place: Path)
 
 
 @pytest.mark.parametrize("again", [True, False])
-def test_a_run_is_deleted_with_its_files(ready: Path, place: Path, documents: Path, again: bool) -> None:
-    run = using(ready, lambda client: client.submit({"model": MODEL, "documents": str(documents)})).run
-    whole = tree(ready / run.id)
+def test_a_run_is_deleted_with_its_files(either: Path, place: Path, documents: Path, again: bool) -> None:
+    run = using(either, lambda client: client.submit({"model": MODEL, "documents": str(documents)})).run
+    whole = tree(either / "home" / run.id)
 
     def remove(client: Client) -> None:
         client.room.remove(client.store.get(run.id))
 
-    for home in each_death(lambda home: using(home, remove), ready, place):
+    for home in each_death(lambda home: using(home, remove), either, place):
         there = using(home, Client.all)
         if there:
-            assert {name: data for name, data in tree(home / run.id).items() if name != ".submitting"} == whole
+            files = tree(home / "home" / run.id)
+            assert {name: data for name, data in files.items() if name != ".submitting"} == whole
         if again and there:
             using(home, remove)
-        age(home)
-        using(home, clear)
-        assert tree(home / run.id) == (whole if there and not again else {})
+        assert cleared(home) == ({run.id: set(whole)} if there and not again else {})
+        assert (home / "home" / run.id).exists() == bool(there and not again)
+
+
+def test_what_the_bucket_has_goes_from_this_machine_as_a_whole(tmp_path: Path, place: Path, documents: Path) -> None:
+    (tmp_path / "ready" / "bucket").mkdir(parents=True)
+    run = using(tmp_path / "ready", lambda client: client.submit({"model": MODEL, "documents": str(documents)})).run
+    for home in each_death(lambda home: limit.drop(home / "home" / run.id), tmp_path / "ready", place):
+        shutil.copytree(home, home.with_name("fetched"))
+        folder = home.with_name("fetched") / "home" / run.id
+        share = Share(Bucket(f"file://{home.with_name('fetched')}/bucket"), folder.parent)
+        share.fetch(run.id, "submit", 1)
+        assert limit.drop(folder) and set(tree(folder)) == {".bucket/lock", ".bucket/use"}
+        shutil.rmtree(home.with_name("fetched"))
+        limit.trim(Settings(home / "home", "", "", cache_gb=1e-9))
+        assert set(tree(home / "home" / run.id)) == {".bucket/lock", ".bucket/use"}
 
 
 # ---- files ------------------------------------------------------------------------------------------------

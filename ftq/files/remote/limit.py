@@ -22,6 +22,7 @@ TEMPORARY = {"questions.partial.jsonl": "prepare", "checkpoints": "train", "repo
 TRIM_SECONDS = 60.0
 _trimmed_at = -TRIM_SECONDS
 STAYS = (FOLDER, "logs")  # the log of questions is nowhere else
+DROPPED = ".dropped"  # what a record's name ends in while its files are deleted
 
 
 def bytes_of(settings: Settings) -> int:
@@ -60,20 +61,27 @@ def trim(settings: Settings) -> list[str]:
 
 def _is_copy(folder: Path) -> bool:
     with contextlib.suppress(OSError):  # deleted meanwhile
-        return any((folder / FOLDER).glob("*.json"))
+        return any(path.suffix in (".json", DROPPED) for path in (folder / FOLDER).iterdir())
     return False
 
 
 def drop(folder: Path) -> bool:
     """Delete this machine's copy of a run. False if it is in use, or holds what the bucket hasn't got."""
     with contextlib.suppress(OSError), record.unused(folder) as free:
-        if not free or (folder / ".submitting").exists() or not _is_in_bucket(folder):
+        if not free or (folder / ".submitting").exists():
             return False
-        for path in [*(folder / FOLDER).glob("*.json"), *(folder / FOLDER).glob("trained.*")]:
-            remove(path)  # first: nobody shall believe that the files are here
-        for path in folder.iterdir():
+        for path in (folder / FOLDER).glob(f"*{DROPPED}"):  # whoever dropped it was killed
+            newer = path.with_suffix(".json")
+            path.rename(path if newer.exists() else newer)
+        if not _is_in_bucket(folder):
+            return False
+        for path in (folder / FOLDER).glob("*.json"):  # first: nobody shall believe that the files are here
+            path.rename(path.with_suffix(DROPPED))
+        for path in [*(folder / FOLDER).glob("trained.*"), *folder.iterdir()]:
             if path.name not in STAYS:
                 remove(path)
+        for path in (folder / FOLDER).glob(f"*{DROPPED}"):
+            remove(path)
         return True
     return False
 
