@@ -21,6 +21,7 @@ from ftq.client.asking import Pieces
 from ftq.client.client import Client
 from ftq.errors import FtqError, RunError, UserError
 from ftq.programs import Program, ServeOptions, UpOptions, WorkerOptions
+from tests.finished import write
 from tests.tools import instead_of_sleep
 
 pytestmark = pytest.mark.usefixtures("utc")
@@ -494,6 +495,31 @@ def test_what_cannot_be_deleted_does_not_hold_up_the_rest(store: Store, monkeypa
     assert result.stdout == ".aaaa1111.deleted  a deletion was stopped there  1.0 kB\n"
     assert result.stderr == "0 runs and 1 leftover: deleting frees 1.0 kB.\nDeleted 0 runs and 1 leftover.\n"
     assert not stuck.exists()
+
+
+def test_gc_clears_what_was_killed_in_folders_that_stay(store: Store, cache: Path) -> None:
+    done, works = finished(store, "aaaa1111", "done", 600), finished(store, "aaaa1112", "works", 500)
+    store.runs.retry("aaaa1112")
+    assert store.runs.claim("aaaa1112", "prepare", 2, "w1", 60)
+    notes = store.home / "notes"  # somebody's
+    for folder in (done, works, notes):
+        write(folder, {"train.1.partial/half": "half", ".report.html.0123abcd.partial": "<html"})
+    for folder in (done, works):
+        write(folder, {".submitting": ""})
+    write(store.home / "flower", {"login": "ftq:secret", ".login.0123abcd.partial": ""})
+    assert ok("gc", "--last", "1").stderr.startswith("Nothing to delete")  # they may be at work
+    for path in store.home.rglob("*"):
+        os.utime(path, (1, time.time() - 2 * 3600))
+    result = ok("gc", "--last", "1", "--yes")
+    assert result.stdout == (
+        "aaaa1111/.report.html.0123abcd.partial  writing it was stopped there  5 B\n"
+        "aaaa1111/.submitting  a submit or a deletion was stopped there  0 B\n"
+        "aaaa1111/train.1.partial  writing it was stopped there  4 B\n"
+        "flower/.login.0123abcd.partial  writing it was stopped there  0 B\n"
+    )
+    assert sorted(path.name for path in done.iterdir()) == ["logs", "model-f16.gguf"]
+    assert sum(len(list(folder.rglob("*half"))) for folder in (works, notes)) == 2
+    assert [path.name for path in (store.home / "flower").iterdir()] == ["login"]
 
 
 def test_gc_clears_what_no_run_needs(store: Store, cache: Path) -> None:

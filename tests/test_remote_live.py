@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import re
 import shutil
 import socket
@@ -194,6 +195,19 @@ def test_what_a_key_submits_counts_as_stored_until_it_is_deleted(served: tuple[A
     ana.room.remove(ana.find("two"))
     assert used(first.owner) == 2 * total
     ana.submit(options, "three")
+
+
+def test_gc_clears_what_was_killed_in_a_runs_folder(
+    served: tuple[Any, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "served" / "aaaa1111"
+    finished.write(folder / "train.1.partial", {"half": "half"})
+    for path in (folder / "train.1.partial", folder / "train.1.partial" / "half"):
+        os.utime(path, (1, 1))
+    with far_away(monkeypatch, tmp_path, *served[1:]):
+        told = run("gc", "--yes").stdout
+    assert "aaaa1111/train.1.partial  writing it was stopped there  4 B\n" in told
+    assert not (folder / "train.1.partial").exists() and folder.is_dir()
 
 
 def test_what_a_limit_refuses_is_said_once(served: tuple[Any, str, str], documents: Path) -> None:
