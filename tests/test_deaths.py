@@ -42,7 +42,7 @@ def ready(tmp_path: Path) -> Path:
     return tmp_path / "ready"
 
 
-@pytest.fixture(params=["home", "home and bucket"])
+@pytest.fixture(params=["home", pytest.param("home and bucket", marks=pytest.mark.long)])
 def either(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A folder with a home that has an empty database, with and without a bucket."""
     (tmp_path / "ready" / request.param.rpartition(" ")[2]).mkdir(parents=True)

@@ -138,7 +138,7 @@ def test_an_upload_in_parts_ends_once(tmp_path: Path, end: str) -> None:
         assert len(list((home / "files").iterdir())) == (end == "complete")
 
 
-@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("refused", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_job_that_is_sent_again_is_there_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool) -> None:
     site = Site(tmp_path)
     file_id = site.ask(upload)
@@ -158,6 +158,7 @@ def test_a_job_that_is_sent_again_is_there_once(tmp_path: Path, monkeypatch: pyt
         sweep(home)
 
 
+@pytest.mark.long
 def test_a_job_whose_name_was_taken_meanwhile_gets_the_next(tmp_path: Path) -> None:
     site = Site(tmp_path)
     file_id = site.ask(upload)
