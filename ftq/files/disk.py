@@ -56,12 +56,13 @@ def beside(path: Path) -> Path:
 
 
 def clear_abandoned(folder: Path, names: str) -> None:
-    """Delete what killed writers have left in the folder under such names."""
+    """Delete what killed writers have left in the folder under such names, as far as this user may."""
     for path in filter(is_abandoned, folder.glob(names)):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def freed_by(folders: list[Path]) -> int:
