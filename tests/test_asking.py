@@ -190,13 +190,33 @@ def test_a_list_is_answered_in_order_with_several_on_their_way(
             answer(client, question, f"number {len(waiting)}")
 
     rings(last_first)
-    answers = client.ask_many("mine", ["a", "b", "c", "d", "e"], seed=1)
+    answers = client.ask_many("mine", ["a", "b", "c", "d", "e"])
     error = asdict(replace(ERROR, place="ask on w1"))
     assert list(answers) == [
         {"answer": "first"}, {"prompt": "b", "error": error}, {"answer": "third"}, {"answer": "number 4"},
         {"answer": "number 5"},
     ]  # fmt: skip
     assert list(client.ask_many("mine", [])) == []
+
+
+def test_of_a_list_with_a_seed_two_are_on_their_way(client: Client, rings: Rings) -> None:
+    """They are answered one at a time: more of them would only take the worker's threads from others."""
+    waiting = list[str]()
+
+    def in_pairs(question: str) -> None:
+        waiting.append(question)
+        if len(waiting) == asking.SEEDED:
+            while waiting:
+                answer(client, waiting.pop())
+
+    rings(in_pairs)
+    answers = client.ask_many("mine", ["a", "b", "c", "d"], seed=0)
+    assert list(answers) == [{"answer": "because"}] * 4
+    rings(waiting.append)
+    answers = client.ask_many("mine", ["a", "b", "c", "d"], timeout=0, seed=0)
+    with pytest.raises(FtqError, match=r"^no answer within 0 s$"):
+        next(answers)
+    assert len(waiting) == asking.SEEDED
 
 
 # ---- who has left, and what is lost ---------------------------------------------------------------------

@@ -88,7 +88,7 @@ ENDLESS: Any = {"logit_bias": {"2": -100}}  # it never ends by itself
 
 def servers(app: Starlette) -> dict[str, Server]:
     entries = app.state.gateway.answering._pool._entries
-    return {file.name: entry.server for (file, *_), entry in entries.items() if entry.server}
+    return {model.files[0].name: entry.server for model, entry in entries.items() if entry.server}
 
 
 # ---- chat --------------------------------------------------------------------------------------------------
@@ -534,7 +534,7 @@ def test_the_checkpoints_of_a_run_share_a_server_that_keeps_them_apart(
         near, far = (alone[prompt, one][0][0].logprobs for one in (number, 1 - number))
         assert _distance(told, near) < _distance(told, far)
     models_held = gateway[0].state.gateway.answering._pool._entries
-    assert sorted(len(loras) for base, *loras in models_held if base == file) == [1, 1, 2]
+    assert sorted(len(model.files) for model in models_held if model.files[0] == file) == [2, 2, 3]
 
 
 def _distance(one: Any, other: Any) -> float:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from ftq.evaluation import choose
 from ftq.examples.prompt import prompt
 from tests.tiny import make_tiny_model
 from tests.tools import PATIENCE, gone, until
+from worker import answers
 from worker.gguf.convert import convert
 from worker.gguf.quantize import FTYPES, quantize
 from worker.llama import check
@@ -80,13 +82,9 @@ def test_an_answer_holds_what_else_ends_a_line(pool: Pool, file: Path) -> None:
     assert pool.ask(file, Question("Write.", max_tokens=40, grammar=grammar)).answer == written
 
 
-def test_greedy_answers_repeat_and_a_seed_draws_the_same(file: Path) -> None:
-    pool = Pool(most=1, slots=1)
-    try:
-        greedy = [pool.ask(file, Question(CAPITAL, max_tokens=12)).answer for _ in range(2)]
-        drawn = [pool.ask(file, Question(CAPITAL, "", 12, 1.5, seed)).answer for seed in (1, 1, 2)]
-    finally:
-        pool.close()
+def test_greedy_answers_repeat_and_a_seed_draws_the_same(pool: Pool, file: Path) -> None:
+    greedy = [pool.ask(file, Question(CAPITAL, max_tokens=12, seed=1)).answer for _ in range(2)]
+    drawn = [pool.ask(file, Question(CAPITAL, "", 12, 1.5, seed)).answer for seed in (1, 1, 2)]
     assert greedy[0] == greedy[1]
     assert drawn[0] == drawn[1] != drawn[2]
 
@@ -157,19 +155,51 @@ def test_questions_to_one_model_are_answered_side_by_side(pool: Pool, file: Path
     writing[1].close()
 
 
-def test_with_one_slot_an_answer_depends_on_its_question_alone(file: Path) -> None:
-    """Not on what was asked before or is asked meanwhile. With several slots most of these answers change."""
+def test_an_answer_with_a_seed_depends_on_its_question_alone(pool: Pool, file: Path) -> None:
+    """Not on what was asked before, nor on what is asked meanwhile, with a seed or without one."""
     general = [
-        Question(one.text, f"{one.text} " * (number % 6 * 4), 40) for number, one in enumerate(choose.general()[:12])
+        Question(one.text, f"{one.text} " * (number % 6 * 4), 40, seed=1)
+        for number, one in enumerate(choose.general()[:12])
     ]
-    pool = Pool(most=1, slots=1)
+    alone = [pool.ask(file, question).answer for question in general]
+    others = [question for one in general[::-1] for question in (one, replace(one, seed=None))]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda question: pool.ask(file, question).answer, others))
+    assert together[::2][::-1] == alone and len(set(alone)) > len(alone) / 2
+
+
+def test_who_asks_without_a_seed_waits_for_nobody_with_one(pool: Pool, file: Path) -> None:
+    slow = [pool.stream(file, Question("Tell.", max_tokens=2000, grammar=ENDLESS, seed=1)) for _ in range(2)]
+    next(slow[0])
+    late = threading.Thread(target=lambda: next(slow[1]))
+    late.start()
+    assert pool.ask(file, Question("Hello", max_tokens=4)).tokens == 4
+    assert late.is_alive()  # its turn comes after the first one's
+    slow[0].close()
+    late.join(PATIENCE)
+    assert not late.is_alive()
+    slow[1].close()
+
+
+def test_where_the_memory_is_too_short_for_two_servers_the_later_question_waits(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = answers.open_pool(gpu=False)
+    monkeypatch.setattr(
+        hardware,
+        "free_memory",
+        lambda: 2 * file.stat().st_size + 2**28 - sum(one.bytes for one in pool._entries.values()),
+    )
     try:
-        alone = [answer.answer for answer in pool.ask_all(file, general)]
-        with ThreadPoolExecutor(4) as threads:
-            together = list(threads.map(lambda question: pool.ask(file, question).answer, general[::-1]))
+        slow = pool.stream(file, Question("Tell.", max_tokens=2000, grammar=ENDLESS, seed=1))
+        next(slow)
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(pool.ask, file, Question("Hello", max_tokens=4))
+            until(lambda: len(pool._entries) == 2)
+            slow.close()
+            assert waiting.result(PATIENCE).tokens == 4
     finally:
         pool.close()
-    assert together[::-1] == alone and len(set(alone)) > len(alone) / 2
 
 
 def test_an_answer_that_nobody_waits_for_ends_at_once(pool: Pool, file: Path) -> None:

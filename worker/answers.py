@@ -40,8 +40,11 @@ LOOK_SECONDS = 0.5  # between two looks whether the asker still waits and the wo
 
 
 def open_pool(gpu: bool) -> Pool:
-    """The pool of this process's models; tests replace it by one that loads none."""
-    return Pool(gpu=gpu)
+    """The pool of this process's models; tests replace it by one that loads none.
+
+    Of one model there may be two servers. Where the memory is too short for both, who comes later waits.
+    """
+    return Pool(gpu=gpu, patient=True)
 
 
 class Answerer:

@@ -33,7 +33,7 @@ def _number(context: click.Context, parameter: click.Parameter, value: float | N
 @click.option("--base", is_flag=True, help="Ask the untuned base model instead, to compare.")
 @click.option("--max-tokens", type=Whole(1), help="Most tokens of the answer.  [default: the run's]")
 @click.option("--temperature", type=Decimal(0, 2), callback=_number, help="0 is greedy.  [default: the run's]")
-@click.option("--seed", type=Whole(0, 2**32 - 1), help="Asked alone, the same seed gives the same answer.")
+@click.option("--seed", type=Whole(0, 2**32 - 1), help="The same seed gives the same answer.")
 @click.option("--file", type=click.File("rb"), help="One prompt a line; `-` is standard input.")
 @json_option
 def infer(run: str, prompt: str | None, file: IO[bytes] | None, as_json: bool, **options: Any) -> None:

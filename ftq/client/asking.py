@@ -22,6 +22,7 @@ MAX_PROMPT = 1_000_000  # bytes: more than any model of the catalogue reads
 RING_SECONDS = 20.0  # after which a question that no worker took is sent again; it is answered once
 LOOK_SECONDS = 2.0  # how often the worker that answers is looked for
 AT_ONCE = 8  # questions of a list that are on their way together
+SEEDED = 2  # of those with a seed, which a worker answers one at a time: one that it writes, and its next
 SHORT, LONG = 0.05, 0.2  # seconds between two looks at the answer: at first and when it grows, later
 
 Pieces = Generator[str, None, dict[str, Any]]  # the text as it is written; the return value is the whole answer
@@ -75,11 +76,12 @@ class Asking:
     def many(
         self, run_id: str, prompts: Iterable[str], options: dict[str, Any], patience: float
     ) -> Iterator[dict[str, Any]]:
-        """Yield the answers in order, AT_ONCE asked together; {"prompt", "error"} for a question that failed."""
+        """Yield the answers in order, several asked together; {"prompt", "error"} for a question that failed."""
         left, waiting = iter(prompts), deque[Sent]()
+        most = AT_ONCE if options.get("seed") is None else SEEDED
         try:
             while True:
-                while len(waiting) < AT_ONCE and (prompt := next(left, None)) is not None:
+                while len(waiting) < most and (prompt := next(left, None)) is not None:
                     waiting.append(Sent(self.store.ask(run_id, prompt, options), prompt))
                     self._ring_for(waiting[-1])
                 if not waiting:

@@ -23,7 +23,15 @@ FIXED_BYTES = 256 * 2**20  # what a server needs beside the weights and the cach
 CACHE_SHARE = 0.75
 
 
-_Model = tuple[Path, ...]  # a file and the adapters that its server holds
+@dataclass(frozen=True)
+class _Model:
+    """What a server is started for: a file, the adapters that lie over it, and how many questions it answers at once.
+
+    `files` are the file and the adapters.
+    """
+
+    files: tuple[Path, ...]
+    slots: int
 
 
 @dataclass
@@ -47,7 +55,8 @@ class Pool:
 
     A server answers `slots` questions at once. They share its cache of keys and values: which lie beside which, and so
     the last bits of every sum, hangs on when each came, and a greedy answer may become another one. With one slot an
-    answer depends on file and question alone.
+    answer depends on file and question alone. That is what a question with a seed asks for, so it goes to a server of
+    one slot, beside the one that others share.
 
     A `patient` pool that is short of memory waits until one of its busy servers is idle, instead of failing: whoever
     asks must not hold another server of it. `memory` limits the bytes of all its servers together; 0 is no limit.
@@ -80,7 +89,8 @@ class Pool:
         `stopped` is called often; true ends the answer. UserError for a question that is longer than the model reads,
         FtqError with llama.cpp's last lines when it crashes.
         """
-        with self.server(file) as server:
+        slots = self.slots if question.seed is None else 1
+        with self.server(file, slots=slots) as server:
             ids = server.prompt_ids(question)
             if len(ids) >= server.trained_context:
                 raise UserError(
@@ -90,7 +100,7 @@ class Pool:
             needed = min(len(ids) + question.max_tokens, server.trained_context)
             if needed <= server.context:
                 return (yield from server.stream(question, ids, stopped))
-        with self.server(file, needed) as server:
+        with self.server(file, needed, slots=slots) as server:
             return (yield from server.stream(question, ids, stopped))
 
     def ask(self, file: Path, question: Question) -> Answer:
@@ -112,12 +122,15 @@ class Pool:
             threads.shutdown(cancel_futures=True)
 
     @contextmanager
-    def server(self, file: Path, context: int = 0, loras: Sequence[Path] = ()) -> Iterator[Server]:
+    def server(
+        self, file: Path, context: int = 0, loras: Sequence[Path] = (), *, slots: int | None = None
+    ) -> Iterator[Server]:
         """The file's server with room for `context` tokens, started if need be. It stays while the block runs.
 
-        `loras` are adapters as GGUFs of their own; the file with them is another model than the file alone.
+        `loras` are adapters as GGUFs of their own; the file with them is another model than the file alone. Without
+        `slots` it has as many as the pool's servers.
         """
-        model = tuple(one.resolve() for one in (file, *loras))
+        model = _Model(tuple(one.resolve() for one in (file, *loras)), slots or self.slots)
         entry = self._enter(model)
         try:
             with entry.starting:
@@ -176,14 +189,14 @@ class Pool:
                     self._wait()
             entry.server.close()
             entry.server, entry.bytes = None, 0
-        file, *loras = model
-        if missing := next((one for one in model if not one.is_file()), None):
+        file, *loras = model.files
+        if missing := next((one for one in model.files if not one.is_file()), None):
             raise UserError(f"{missing} isn't there", "`ftq status RUN` shows what the run has made.")
         rounded = max(self.context, _power_of_two(context))  # few sizes: the next question rarely needs a larger one
         self._make_room(model, entry, rounded)
         try:
             entry.server = Server(
-                file, rounded, idle_seconds=self.idle_seconds, gpu=self.gpu, loras=loras, slots=self.slots
+                file, rounded, idle_seconds=self.idle_seconds, gpu=self.gpu, loras=loras, slots=model.slots
             )
         except BaseException:
             entry.bytes = 0
@@ -193,8 +206,8 @@ class Pool:
         """Stop idle servers until the memory suffices. Lost if it doesn't now, OutOfMemory if it never will."""
         if self.gpu:
             return  # llama.cpp itself takes the memory that is free there, and computes the rest on the CPU
-        name = model[0].name
-        size = sum(one.stat().st_size for one in model)
+        name = model.files[0].name
+        size = sum(one.stat().st_size for one in model.files)
         needed = int(size * (1 + CACHE_SHARE * context / CONTEXT)) + FIXED_BYTES
         total = hardware.machine_memory()
         if needed > min(total, self.memory or total):

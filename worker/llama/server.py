@@ -134,7 +134,7 @@ class Server:
         body |= {"grammar": question.grammar} if question.grammar else {}
         began = time.monotonic()
         first, text, last = 0.0, "", dict[str, Any]()
-        with self._reserved(len(ids) + most, stopped):
+        with self._reserved(len(ids) + most if self._slots > 1 else self.context, stopped):  # one slot: each in turn
             for event in self._events("/completion", body):
                 last = event
                 if event["content"]:

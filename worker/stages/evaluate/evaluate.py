@@ -1,8 +1,7 @@
 """The base model and each of the run's GGUF files answer the same questions: eval.json.
 
 One llama.cpp server and one question at a time, so that a file answers the same on a busy machine. Answers end soon:
-what counts is whether they hold an accepted one. `ftq eval` asks the same later, through a worker for questions, which
-answers others meanwhile.
+what counts is whether they hold an accepted one. `ftq eval` asks the same later, through a worker for questions.
 """
 
 from __future__ import annotations
