@@ -67,15 +67,42 @@ def test_base_and_files_are_asked_and_scored(asked: list[Any], tmp_path: Path) -
 
 
 def test_another_run_is_asked_the_same(asked: list[Any], tmp_path: Path) -> None:
-    many = [{"question": f"How long? {n}", "answers": ["blue"]} for n in range(6)]
-    (tmp_path / "q.json").write_text(json.dumps(many))
+    (tmp_path / "q.json").write_text(json.dumps(of_blue(6)))
     value = json.loads(ok("eval", "two", "--questions", str(tmp_path / "q.json"), "--against", "one", "--json").stdout)
     made = Evaluation.from_json(value)
     assert [(one.subject, one.right) for one in made.subjects] == [
         ("base", 0), ("q2_k", 0), ("q4_k_m", 6), ("one f16", 6),
     ]  # fmt: skip
-    assert made.verdict[-1] == ("two is worse than one: 0 of 6 right, one 6. `ftq compare two one` shows what differs.")
+    assert made.against == "two is worse than one: 0 of 6 right, one 6. `ftq compare two one` shows what differs."
     assert len(asked) == 4
+
+
+def of_blue(number: int) -> list[dict[str, Any]]:
+    """Questions that `one` gets right and q2_k, the first file of `two`, doesn't."""
+    return [{"question": f"How long? {n}", "answers": ["blue"]} for n in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("blue", "nobody", "other", "told"),
+    [
+        (6, 4, "two", "one is better than two: 6 of 10 right, two 0."),
+        (5, 5, "two", "Whether one is better than two is uncertain: 5 of 10 right, two 0, which may be chance."),
+        (5, 5, "one", "Whether two is worse than one is uncertain: 0 of 10 right, one 5, which may be chance."),
+        (0, 10, "two", "one has as many right as two: 0 of 10."),
+        (0, 0, "two", ""),
+    ],
+)
+def test_what_is_said_of_another_run_is_more_than_chance(
+    asked: list[Any], tmp_path: Path, blue: int, nobody: int, other: str, told: str
+) -> None:
+    questions = [*of_blue(blue), *({"question": f"Who? {n}", "answers": ["Nemo"]} for n in range(nobody))]
+    (tmp_path / "q.json").write_text(json.dumps(questions or [{"question": "What price?"}]))
+    name = "two" if other == "one" else "one"
+    command = ["eval", name, "--questions", str(tmp_path / "q.json"), "--against", other]
+    told += f" `ftq compare {name} {other}` shows what differs." if told else ""
+    assert json.loads(ok(*command, "--json").stdout)["against"] == told
+    lines = ok(*command).stdout.splitlines()
+    assert [line for line in lines if "ftq compare" in line] == [told] * bool(told)
 
 
 def test_without_a_file_the_runs_own_questions_are_asked(asked: list[Any], store: Store) -> None:

@@ -48,6 +48,7 @@ def evaluation_view(evaluation: Evaluation) -> list[RenderableType]:
     parts: list[RenderableType] = [scoreboard(evaluation.subjects), Text(_how(evaluation), "dim")] if asked else []
     parts += [Text(printable(note), "dim") for note in evaluation.notes]
     parts += [Text(told, "bold")] if (told := words.learned(evaluation)) else []
+    parts += [Text(printable(evaluation.against), "bold")] if evaluation.against else []
     parts += [Text(printable(f"! {text}"), "yellow") for text in evaluation.verdict]
     parts += [Text(told)] if (told := words.unblamed(evaluation)) else []
     return parts

@@ -71,7 +71,7 @@ def evaluate(
     evaluation = evaluation_of(
         folder, run.spec, chosen, asked, scores, mine, max_tokens=tokens, began=began, notes=notes
     )
-    return replace(evaluation, verdict=(*evaluation.verdict, *_against(run, other, asked, scores))).of_run(run.name)
+    return replace(evaluation, against=_against(run, other, asked, scores) if other else "").of_run(run.name)
 
 
 def compare(client: Client, a: str, b: str) -> Comparison:
@@ -152,17 +152,22 @@ def _scores(client: Client, run: Run, asked: Sequence[Any], subject: str) -> Sco
     return scores(asked, subject, 0.0, file_bytes=client.bytes_of(run, gguf_name(subject)))
 
 
-def _against(run: Run, other: Run | None, asked: Sequence[Asked], scores: Sequence[Scores]) -> list[str]:
-    """A sentence if the other run knows more."""
-    if other is None:
-        return []
+def _against(run: Run, other: Run, asked: Sequence[Asked], scores: Sequence[Scores]) -> str:
+    """Which of the two runs knows more, or that the difference may be chance; empty if nothing was asked of that."""
     mine, theirs = next(one for one in scores if one.subject != BASE), scores[-1]
-    if not is_worse(asked, mine.subject, theirs.subject, *DOCUMENTS):
-        return []
-    text = (
-        f"{run.name} is worse than {other.name}: {mine.right} of {mine.answerable} right, {other.name} {theirs.right}."
-    )
-    return [f"{text} `ftq compare {run.name} {other.name}` shows what differs."]
+    counts = f"{mine.right} of {mine.answerable} right, {other.name} {theirs.right}"
+    if not mine.answerable:
+        return ""
+    if is_worse(asked, mine.subject, theirs.subject, *DOCUMENTS):
+        text = f"{run.name} is worse than {other.name}: {counts}."
+    elif is_worse(asked, theirs.subject, mine.subject, *DOCUMENTS):
+        text = f"{run.name} is better than {other.name}: {counts}."
+    elif mine.right != theirs.right:
+        how = "worse" if mine.right < theirs.right else "better"
+        text = f"Whether {run.name} is {how} than {other.name} is uncertain: {counts}, which may be chance."
+    else:
+        text = f"{run.name} has as many right as {other.name}: {mine.right} of {mine.answerable}."
+    return f"{text} `ftq compare {run.name} {other.name}` shows what differs."
 
 
 def _side(client: Client, run: Run) -> Side:

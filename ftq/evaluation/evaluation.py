@@ -135,7 +135,7 @@ class Evaluation:
     `counts` says how many questions of each kind were asked, `available` how many there were to choose from.
     `questions` has the first KEPT_QUESTIONS of each kind with the answers, `left_out` counts the others. `verdict` says
     what is wrong and what to change, a sentence or two each; it is empty if nothing is wrong. `notes` says what
-    couldn't be asked, and why.
+    couldn't be asked, and why. `against` says how another run did that was asked the same, if one was.
     """
 
     model: str
@@ -148,6 +148,7 @@ class Evaluation:
     left_out: int = 0
     verdict: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    against: str = ""
     format: int = FORMAT
 
     @property
