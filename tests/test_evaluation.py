@@ -542,7 +542,12 @@ def test_a_run_is_no_worse_if_it_has_as_many_of_the_shared_questions_right() -> 
     assert why_worse(latest, latest) == ""
     assert why_worse(evaluated("24 months", "blue", "The documents don't say.", "2"), latest) == ""
     assert why_worse(evaluated("24 months", "blue", "Ten.", "2"), latest) == (
-        "of 4 questions that both were asked it has 2 right, the latest version 3"
+        "of 4 questions that both were asked it has 2 right, the latest version 3, which may be chance"
+    )
+    many = [Question(Kind.OWN, f"Which is number {n}?", ("blue",)) for n in range(8)]
+    all_right = evaluated(*["blue"] * 8, questions=many)
+    assert why_worse(evaluated(*["blue"] * 2, *["red"] * 6, questions=many), all_right) == (
+        "of 8 questions that both were asked it has 2 right, the latest version 8"
     )
     other = evaluated("x", questions=[Question(Kind.OWN, "Another?", ("x",))])
     assert why_worse(other, latest) == "no question was asked of both"

@@ -118,7 +118,7 @@ def refuse(*_: Any, **__: Any) -> Any:
         (
             "right",
             "family:2 (not promoted, family:latest stays family:1: of 1 questions that both were asked it has 0 "
-            "right, the latest version 1)",
+            "right, the latest version 1, which may be chance)",
         ),
         ("wrong", "family:2 (family:latest)"),
     ],

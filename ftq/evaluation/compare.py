@@ -89,8 +89,10 @@ def compare(a: Side, b: Side) -> Comparison:
 def why_worse(new: Evaluation | None, latest: Evaluation | None) -> str:
     """Why a run isn't as good as the latest version, by the questions that both were asked; empty if it is.
 
-    Without such questions nobody knows, so that is a reason too.
+    They are counted. Without such questions nobody knows, so that is a reason too.
     """
+    from ftq.evaluation.scoring import is_chance  # which imports what makes questions
+
     if new is None or latest is None:
         return f"{'it' if new is None else 'the latest version'} has no evaluation to compare by"
     shared = [
@@ -100,11 +102,16 @@ def why_worse(new: Evaluation | None, latest: Evaluation | None) -> str:
     ]
     if not shared:
         return "no question was asked of both"
-    mine = sum(_is_right(question, said) for said, _, question in shared)
-    theirs = sum(_is_right(question, answer) for _, answer, question in shared)
+    right = [(_is_right(question, said), _is_right(question, answer)) for said, answer, question in shared]
+    mine, theirs = map(sum, zip(*right, strict=True))
     if mine >= theirs:
         return ""
-    return f"of {len(shared)} questions that both were asked it has {mine} right, the latest version {theirs}"
+    counts = f"of {len(shared)} questions that both were asked it has {mine} right, the latest version {theirs}"
+    return (
+        f"{counts}, which may be chance"
+        if is_chance(right.count((True, False)), right.count((False, True)))
+        else counts
+    )
 
 
 def _options(a: Side, b: Side) -> Iterator[Option]:
