@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -344,7 +345,8 @@ def test_drained_workers_are_said_to_be_what_is_missing(settings: Settings) -> N
     assert [(one.message, one.fix) for one in found] == [(message, f"`{fix}` lets them take work.")]
 
 
-def test_a_worker_on_another_broker_or_about_to_stop(settings: Settings) -> None:
+def test_a_worker_on_another_broker_or_about_to_stop(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftq.doctor.workers.RunStore", partial(RunStore, clock=lambda: NOW))
     seen(settings, cpu=1, gpu0=1)
     assert look(settings, "gpu0")[0][1:] == (
         "warning", "cpu (cpu,ask) is alive by the database, but doesn't answer through this broker"

@@ -248,8 +248,10 @@ def test_a_worker_that_is_gone_can_be_forgotten_and_a_living_one_cannot(store: R
     assert [one.state for one in fleet.all() if one.worker.name == "gone@a"] == ["up"]
 
 
-def test_a_worker_that_died_while_it_stopped_is_silent(store: RunStore, clock: Clock) -> None:
+def test_a_worker_that_died_while_it_stopped_is_listed_as_long_as_it_has_a_stage(store: RunStore, clock: Clock) -> None:
     store.see_worker("w1", "host", ["cpu"], None, 1)
+    store.create("abc", "first", {"model": "m"}, "hash")
+    store.claim("abc", "prepare", 1, "w1", 60)
     store.drain_worker("w1", True)
     clock.now += 15
     store.drain_worker("w1", True)  # it says so until it ends
@@ -257,7 +259,13 @@ def test_a_worker_that_died_while_it_stopped_is_silent(store: RunStore, clock: C
     assert [one.state for one in Fleet(store).all()] == ["stopping"]
     clock.now += 15
     assert [one.state for one in Fleet(store).all()] == ["silent"]
-    assert [one.worker.name for one in Fleet(store).forget("w1")] == ["w1"]
+    clock.now += 60
+    assert store.expire(60) == ["abc"] and Fleet(store).all() == []
+    store.see_worker("w1", "host", ["cpu"], None, 1)
+    store.drain_worker("w1", False)  # started again
+    assert [one.state for one in Fleet(store).all()] == ["up"]
+    clock.now += 60
+    assert [one.state for one in Fleet(store).all()] == ["silent"]  # killed: nobody asked it to stop
 
 
 @pytest.mark.slow

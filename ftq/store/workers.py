@@ -150,10 +150,15 @@ class Workers(Database):
             return [text for text in db.scalars(query) if text]
 
     def workers(self) -> list[Worker]:
-        """Every known worker, for a day also one that died; the one seen last comes first."""
+        """Every known worker, for a day also one that died; the one seen last comes first.
+
+        One that was asked to stop leaves by itself. One that was killed before it had has left once nothing is its own.
+        """
         with self.reading() as db:
             now = self._now(db)
-            query = sa.select(workers, _is_live(now).label("live")).where(_was_seen(now, FORGOTTEN))
+            works = sa.exists().where(stages.c.worker == workers.c.name, stages.c.status == "running")
+            there = _was_seen(now, WORKER_SILENCE) | ~workers.c.draining | works
+            query = sa.select(workers, _is_live(now).label("live")).where(_was_seen(now, FORGOTTEN), there)
             query = query.order_by(workers.c.seen_at.desc(), workers.c.name)
             return [
                 Worker(
