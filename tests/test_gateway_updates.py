@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from itertools import count
 from random import Random
@@ -14,6 +15,7 @@ from page_site import Site, person, watched
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from ftq.errors import RunError
+from ftq.words import short
 from gateway.page.shown import SYMBOLS
 from tests.gateway_tools import serving
 from tests.tools import until
@@ -202,6 +204,22 @@ def test_the_bar_grows_and_a_new_status_is_said(shown: Shown) -> None:
     assert shown.page.locator("#said").inner_text() == ""
     shown.store.pause(shown.run)
     expect(shown.page.locator("#said")).to_have_text(f"{SYMBOLS['running']} pausing")
+
+
+def test_ages_grow(shown: Shown) -> None:
+    page = shown.page
+    page.clock.install()
+    for address in ("/", f"/runs/{shown.run}"):
+        page.goto(shown.site.url + address)
+        age = page.locator(f'li:has([href="/runs/{shown.run}"]) time' if address == "/" else "header p").first
+        expect(age).to_contain_text(re.compile(r"\b\d+s ago"))
+        page.clock.fast_forward("03:00")
+        expect(age).to_contain_text(re.compile(r"\b3m ago"))
+        page.clock.fast_forward(3 * 86_400_000)
+        expect(age).to_contain_text(re.compile(r"\b3d ago"))
+    assert page.evaluate("[0, 59.4, 60, 3599, 3600, 86399, 86400, 9e6, -3].map(short)") == [
+        short(seconds) for seconds in (0, 59.4, 60, 3599, 3600, 86399, 86400, 9e6, -3)
+    ]
 
 
 def html(random: Random, depth: int = 0) -> str:

@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ftq.errors import printable
 from ftq.page.style import STYLE
+from ftq.words import short
 from gateway.errors import ApiError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: printable(value, keep="\n\t\r") if type(value) is str else value,
     )
-    made.filters |= {"code": _code, "iso": view.iso, "clock": _clock}
+    made.filters |= {"code": _code, "iso": view.iso, "clock": _clock, "short": short}
     return made
 
 

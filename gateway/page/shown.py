@@ -11,7 +11,7 @@ from ftq.client import view
 from ftq.client.client import Client
 from ftq.errors import first_line
 from ftq.store.records import Run, Stage
-from ftq.words import duration, numbers, short, time_left
+from ftq.words import duration, numbers, time_left
 
 SYMBOLS = {"queued": "○", "running": "●", "paused": "‖", "succeeded": "✓", "failed": "✗", "cancelled": "–"}
 UPLOADED = re.compile(r"/\.[^/]+\.partial/(documents|training)$")  # by this page, or as a job's training file
@@ -47,7 +47,7 @@ class ShownStage:
 
 @dataclass(frozen=True)
 class Shown:
-    """`percent` of the stage at work, None where none is; `told` is how it goes in a line."""
+    """`percent` of the stage at work, None where none is; `told` is how it goes in a line; `age` in seconds."""
 
     id: str
     name: str
@@ -57,7 +57,7 @@ class Shown:
     percent: float | None
     stage: str
     told: str
-    age: str
+    age: float
     submitted: str
 
 
@@ -73,7 +73,7 @@ def shown(run: Run, now: float) -> Shown:
         percent=None if percent is None else min(100.0, max(0.0, float(percent))),
         stage=run.current.name if run.current else "",
         told=_told(run),
-        age=short(now - run.created_at),
+        age=now - run.created_at,
         submitted=datetime.fromtimestamp(run.created_at, UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 

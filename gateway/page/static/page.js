@@ -118,6 +118,24 @@ function say(text) {
   if (place) place.textContent = text.trim();
 }
 
+// ---- ages grow ---------------------------------------------------------------------------------------------------
+
+const shown = Date.now(); // this machine's clock, which may be another one than the server's, counts only from here
+setInterval(() => {
+  if (pressed) return;
+  for (const place of document.querySelectorAll("[data-age]")) {
+    write(place.firstChild, short(Number(place.dataset.age) + (Date.now() - shown) / 1000));
+  }
+}, 1000);
+
+// As `short` in ftq/words.py.
+function short(seconds) {
+  for (const [unit, length] of Object.entries({ d: 86400, h: 3600, m: 60 })) {
+    if (seconds >= length) return Math.floor(seconds / length) + unit;
+  }
+  return `${Math.round(Math.max(seconds, 0))}s`;
+}
+
 // ---- forms are sent once ----------------------------------------------------------------------------------------
 
 const sent = new Set();
