@@ -29,6 +29,7 @@ from unittest.mock import patch
 
 import yaml
 
+from benchmarks.run_folder import make_run
 from ftq.files.run_dir import RunDir, write_json
 from worker.attempt.stage_process import StageProcess
 from worker.machine.hardware import computing
@@ -116,10 +117,9 @@ def prepare(path: Path) -> RunDir:
     demo = yaml.safe_load((ROOT / "demo.yaml").read_text())
     spec = {**demo, "model": "smollm2-135m", "documents": "documents", "r": 16, "alpha": 16, "learning_rate": 1e-5,
             "max_steps": FAR, "save_steps": FAR, "eval_steps": FAR, "logging_steps": 1}  # fmt: skip
-    run = RunDir(path)
-    run.documents.mkdir(parents=True)
+    run = make_run(path, spec)
+    run.documents.mkdir()
     write_json(run.documents / "examples.json", EXAMPLES)
-    write_json(run.run_json, {"id": "busy", "name": "busy", "spec": spec, "documents_hash": ""})
     log = run.log("prepare")
     with StageProcess("prepare", [str(path), "--attempt", "1"], log, LEASE, path) as process:
         while process.running:

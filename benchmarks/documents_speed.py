@@ -178,8 +178,9 @@ def peer(folder: Path, work: Path) -> int:
 
 def prepared(folder: Path, work: Path, **options: Any) -> int:
     """Prepare the folder's dataset in work/prepared/dataset. Its tokens."""
+    from benchmarks.run_folder import make_run
     from ftq.examples.report import DatasetReport
-    from ftq.files.run_dir import RunDir, remove, write_json
+    from ftq.files.run_dir import remove
     from ftq.spec.options import parse
     from worker.stages.prepare.prepare import prepare
     from worker.stages.process.main import Report
@@ -188,12 +189,10 @@ def prepared(folder: Path, work: Path, **options: Any) -> int:
         def _send(self, event: str, values: dict[str, Any]) -> None:
             pass
 
-    run, out = RunDir(work / "run"), work / "prepared"
-    run.path.mkdir(exist_ok=True)
+    spec = {"model": MODEL, "documents": str(folder), **options}
+    run, out = make_run(work / "run", spec), work / "prepared"
     run.documents.unlink(missing_ok=True)
     run.documents.symlink_to(folder.resolve(), target_is_directory=True)
-    spec = {"model": MODEL, "documents": str(folder), **options}
-    write_json(run.run_json, {"id": "bench", "name": "bench", "spec": spec, "documents_hash": ""})
     remove(out)
     out.mkdir()
     prepare(run, out, parse(spec), Silent())

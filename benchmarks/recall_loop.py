@@ -35,9 +35,10 @@ import yaml
 from benchmarks.documents_speed import prepared
 from benchmarks.recall import Manual, judge, load
 from benchmarks.recall_model import asked, loaded, train
+from benchmarks.run_folder import make_run
 from ftq.evaluation.evaluation import Verdict
 from ftq.examples.report import DatasetReport
-from ftq.files.run_dir import RunDir, write_json
+from ftq.files.run_dir import RunDir
 from ftq.spec import weights
 from ftq.spec.options import RunSpec, parse
 from ftq.spec.recipe import decided
@@ -186,10 +187,8 @@ def taught(questions: str, rows_dir: str, setting: str, seed: int) -> dict[str, 
 
 def by_stage(folder: Path, dataset: Path, spec: RunSpec) -> tuple[RunDir, tuple[int, float]]:
     """A run trained by ftq's train stage, and its (optimiser steps, last loss that was told)."""
-    run, told = RunDir(folder), (0, math.nan)
+    run, told = make_run(folder, {**spec.model_dump(), "documents": "documents"}), (0, math.nan)
     shutil.copytree(dataset, run.dataset)
-    value = {**spec.model_dump(), "documents": "documents"}
-    write_json(run.run_json, {"id": "bench", "name": "bench", "spec": value, "documents_hash": ""})
     log = run.log("train")
     with StageProcess("train", [str(folder), "--attempt", "1"], log, LEASE, folder) as process:
         while process.running:

@@ -20,7 +20,8 @@ from typing import Any
 import psutil
 import yaml
 
-from ftq.files.run_dir import RunDir, write_json
+from benchmarks.run_folder import make_run
+from ftq.files.run_dir import RunDir
 from worker.attempt.keeper import Standby
 from worker.attempt.stage_process import StageProcess
 
@@ -56,7 +57,7 @@ def main() -> None:
 
 
 def measure(folder: Path, model: str, rounds: int) -> dict[str, list[Seconds]]:
-    run = make_run(folder / "run", model)
+    run = demo_run(folder / "run", model)
     whole_stage(run, "prepare")  # the model is in the cache now
     run.publish("prepare", run.partial("prepare", 1))
     first_step(run)  # and what the first training compiles
@@ -73,13 +74,12 @@ def measure(folder: Path, model: str, rounds: int) -> dict[str, list[Seconds]]:
     return measured
 
 
-def make_run(path: Path, model: str) -> RunDir:
+def demo_run(path: Path, model: str) -> RunDir:
     """The demo's run with a batch of one row: what is looked for is the time before the first step, not the step's."""
     options = yaml.safe_load((ROOT / "demo.yaml").read_text())
     spec = {**options, "batch_size": 1, "model": model, "documents": "documents"}
     shutil.copytree(ROOT / "documents", path / "documents")
-    write_json(path / "run.json", {"id": "bench", "name": "bench", "spec": spec, "documents_hash": ""})
-    return RunDir(path)
+    return make_run(path, spec)
 
 
 def imported(folder: Path) -> tuple[Standby, Seconds]:

@@ -21,8 +21,9 @@ from unittest.mock import patch
 
 import yaml
 
+from benchmarks.run_folder import make_run
 from ftq.examples.report import DatasetReport
-from ftq.files.run_dir import RunDir, write_json
+from ftq.files.run_dir import RunDir
 from ftq.plan.plan import Plan
 from ftq.spec import recipe, weights
 from ftq.spec.options import parse
@@ -85,11 +86,10 @@ def start(folder: Path, ways: list[str]) -> dict[str, Any]:
 
 def prepared(path: Path) -> RunDir:
     """The demo's run, its dataset made."""
-    run = RunDir(path)
-    shutil.copytree(ROOT / "documents", run.documents)
     demo = yaml.safe_load((ROOT / "demo.yaml").read_text())
     spec = {**demo, "model": "smollm2-135m", "documents": "documents"}
-    write_json(run.run_json, {"id": "cpu", "name": "cpu", "spec": spec, "documents_hash": ""})
+    run = make_run(path, spec)
+    shutil.copytree(ROOT / "documents", run.documents)
     out = run.partial("prepare", 1)
     out.mkdir()
     prepare.prepare(run, out, parse(spec), Report())

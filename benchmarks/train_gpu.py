@@ -31,6 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.run_folder import make_run
 from ftq.files.run_dir import RunDir, read_jsonl, write_json
 from ftq.plan.calibration import compare, corrections, starts
 from ftq.plan.plan import Handover
@@ -234,14 +235,12 @@ def lines_of(path: Path) -> list[str]:
 
 def prepared(path: Path, model: Path, train: list[str], valid: list[str]) -> RunDir:
     """A run with its dataset, as prepare would leave it; an example is a line of JSON."""
-    run = RunDir(path)
-    run.dataset.mkdir(parents=True)
+    run = make_run(path, {"model": str(model), "documents": "documents"})
+    run.dataset.mkdir()
     (run.dataset / "train.jsonl").write_text("".join(train), encoding="utf-8")
     (run.dataset / "valid.jsonl").write_text("".join(valid), encoding="utf-8")
     rows.write(run.dataset, model, STOP)
     write_json(run.dataset / "report.json", {"stop": STOP, "max_seq_length": 2048})
-    spec = {"model": str(model), "documents": "documents"}
-    write_json(run.run_json, {"id": "bench", "name": "bench", "spec": spec, "documents_hash": ""})
     return run
 
 
