@@ -8,7 +8,8 @@ from random import Random
 from typing import Any
 
 from benchmarks.recall import Manual
-from ftq.plan.decide import Rows, examples_in_step, steps_of
+from ftq.plan.decide import examples_in_step, steps_of
+from ftq.plan.plan import Rows
 from ftq.spec.options import RunSpec
 from worker.stages.model.tokens import IGNORED, Tokens
 

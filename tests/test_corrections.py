@@ -13,8 +13,7 @@ import pytest
 
 from ftq.plan import calibration, decide, duration
 from ftq.plan.card import BOTH, CARD, GIB, HOST, OTHER_ROWS, PLAYED, Card, Correction, Factors, Machine, Way
-from ftq.plan.decide import Rows, Training
-from ftq.plan.plan import Plan
+from ftq.plan.plan import Plan, Rows, Training
 from ftq.spec import models
 from ftq.spec.options import parse
 

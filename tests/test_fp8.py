@@ -10,8 +10,7 @@ import pytest
 from ftq.errors import UserError
 from ftq.plan import decide, memory
 from ftq.plan.card import CARD, GIB, Card, Correction, Factors, Machine, parse_card
-from ftq.plan.decide import Rows, Training
-from ftq.plan.plan import Plan
+from ftq.plan.plan import Plan, Rows, Training
 from ftq.spec import models
 from ftq.spec.options import parse
 from ftq.spec.shape import LEAST_IN_FP8

@@ -14,8 +14,7 @@ import pytest
 from ftq.files.run_dir import RunDir
 from ftq.plan import calibration, decide, duration, memory
 from ftq.plan.card import AGAIN, CARD, FIRST, GIB, OTHER_ROWS, RESUMED, USABLE, Card, Correction, Machine, Start, Way
-from ftq.plan.decide import Rows, Training
-from ftq.plan.plan import Handover, Plan
+from ftq.plan.plan import Handover, Plan, Rows, Training
 from ftq.spec import models
 from ftq.spec.options import RunSpec, parse
 from ftq.spec.recipe import LARGEST

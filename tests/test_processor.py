@@ -113,7 +113,8 @@ def test_a_plan_on_a_cpu_pads_where_it_is_told_to_and_where_the_run_began_so() -
     from dataclasses import replace
 
     from ftq.plan.card import GIB, Card, Machine
-    from ftq.plan.decide import Rows, Training, decide
+    from ftq.plan.decide import decide
+    from ftq.plan.plan import Rows, Training
     from ftq.spec import models
     from ftq.spec.options import parse
 

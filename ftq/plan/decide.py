@@ -7,14 +7,13 @@ alone; the machine decides only how a step is computed. Sizes are bytes, times s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from statistics import NormalDist
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ftq.plan import calibration, duration, memory
 from ftq.plan.card import Machine
-from ftq.plan.plan import CHOSEN, Plan
+from ftq.plan.plan import CHOSEN, Plan, Rows, Training
 from ftq.spec.recipe import recipe_of
 from ftq.spec.shape import Shape
 
@@ -30,57 +29,6 @@ EXACT = 1.05  # a 16-bit base may take so much longer than one in FP8 or 4 bit, 
 RECORDED = 1.05  # by so much recorded steps have to be faster, for recordings take memory as a step does
 TOLERANCE = 1.15  # a plan that is so much too large isn't tried at all: the formula is no better than that
 SOME_SPEED = 1e14  # FLOP/s for choosing a plan where the card's are not known; no time is shown then
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A dataset's examples, by their lengths."""
-
-    examples: int
-    tokens: int
-    longest: int
-    deviation: float = 0.0  # standard deviation of the lengths
-
-    @classmethod
-    def of(cls, lengths: list[int]) -> Rows:
-        mean = sum(lengths) / max(1, len(lengths))
-        spread = sum((length - mean) ** 2 for length in lengths) / max(1, len(lengths))
-        return cls(len(lengths), sum(lengths), max(lengths, default=0), math.sqrt(spread))
-
-    @property
-    def mean(self) -> float:
-        return self.tokens / max(1, self.examples)
-
-    def largest(self, batch: int) -> int:
-        """Tokens of the largest of many batches: four deviations over the mean, but never over the longest row's."""
-        expected = batch * self.mean + 4 * self.deviation * math.sqrt(batch)
-        return int(min(batch * self.longest, max(expected, self.longest)))
-
-    def filled(self, batch: int, step: int) -> float:
-        """Mean length of the rows of a step that is `step` of them, each filled up to the longest of its micro-batch.
-
-        A micro-batch is `batch` rows next to each other by length; its longest is guessed as for a normal distribution
-        (Blom 1958, Statistical Estimates and Transformed Beta-Variables: the expected values of order statistics).
-        """
-        ranks = range(batch, step + 1, batch)
-        over = sum(NormalDist().inv_cdf((rank - 0.375) / (step + 0.25)) for rank in ranks) / max(1, len(ranks))
-        return min(self.longest, self.mean + self.deviation * over)
-
-
-@dataclass(frozen=True)
-class Training:
-    """A training run to be planned, on whatever machine.
-
-    `shape` is None for a model that is built otherwise than a Shape says, `earlier` the plan of an attempt before.
-    `largest` gives the tokens of the largest micro-batch of so many examples, for who knows the order of the rows; from
-    their lengths alone it is estimated.
-    """
-
-    spec: RunSpec
-    shape: Shape | None
-    rows: Rows
-    earlier: Plan | None = None
-    largest: Callable[[int], int] | None = None
 
 
 def decide(training: Training, machine: Machine) -> Plan | None:

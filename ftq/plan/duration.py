@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from ftq.plan.card import AGAIN, BOTH, CARD, FIRST, HOST, OTHER_ROWS, PLAYED, RESUMED, Card
-from ftq.plan.plan import Plan
+from ftq.plan.plan import Plan, Training
 from ftq.spec.shape import Shape
-
-if TYPE_CHECKING:
-    from ftq.plan.decide import Training
 
 EFFICIENCY = {"unsloth": 0.7, "trl": 0.4}  # of a large matrix product's FLOP/s, on a GPU
 CPU_EFFICIENCY = 0.35

@@ -26,10 +26,10 @@ from ftq.files import snapshot
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.plan import calibration, sizes
 from ftq.plan.card import GIB, USABLE, Card, Machine, has_fp8, parse_card, speed_of
-from ftq.plan.decide import Rows, Training, decide, optimizer_of
+from ftq.plan.decide import decide, optimizer_of
 from ftq.plan.duration import Loop, loop
 from ftq.plan.least import refusal
-from ftq.plan.plan import Plan
+from ftq.plan.plan import Plan, Rows, Training
 from ftq.spec import models
 from ftq.spec.options import RunSpec, parse
 from ftq.spec.recipe import Recipe, decided

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from ftq.errors import UserError
 from ftq.plan.card import GIB, Machine
-from ftq.plan.decide import Training, choose, smallest
-from ftq.plan.plan import CHOSEN, Plan
+from ftq.plan.decide import choose, smallest
+from ftq.plan.plan import CHOSEN, Plan, Training
 from ftq.spec import models
 from ftq.spec.options import RunSpec
 from ftq.spec.shape import Shape

@@ -1,16 +1,22 @@
-"""How a training run is computed: one frozen Plan, and the file that hands it from attempt to attempt."""
+"""What is to be trained, how as one frozen Plan, and the file that hands that from attempt to attempt."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ftq.files.run_dir import RunDir, write_json
 from ftq.plan.card import BOTH, Correction, Start, Way
+
+if TYPE_CHECKING:
+    from ftq.spec.options import RunSpec
+    from ftq.spec.shape import Shape
 
 T = TypeVar("T")
 
@@ -113,6 +119,57 @@ class Plan:
         saving = bool(self.gradient_checkpointing)
         precision = self.load_in_4bit, saving, self.load_in_fp8
         return Way(self.engine, *precision, self.dtype, self.padding_free, self.gpus)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A dataset's examples, by their lengths."""
+
+    examples: int
+    tokens: int
+    longest: int
+    deviation: float = 0.0  # standard deviation of the lengths
+
+    @classmethod
+    def of(cls, lengths: list[int]) -> Rows:
+        mean = sum(lengths) / max(1, len(lengths))
+        spread = sum((length - mean) ** 2 for length in lengths) / max(1, len(lengths))
+        return cls(len(lengths), sum(lengths), max(lengths, default=0), math.sqrt(spread))
+
+    @property
+    def mean(self) -> float:
+        return self.tokens / max(1, self.examples)
+
+    def largest(self, batch: int) -> int:
+        """Tokens of the largest of many batches: four deviations over the mean, but never over the longest row's."""
+        expected = batch * self.mean + 4 * self.deviation * math.sqrt(batch)
+        return int(min(batch * self.longest, max(expected, self.longest)))
+
+    def filled(self, batch: int, step: int) -> float:
+        """Mean length of the rows of a step that is `step` of them, each filled up to the longest of its micro-batch.
+
+        A micro-batch is `batch` rows next to each other by length; its longest is guessed as for a normal distribution
+        (Blom 1958, Statistical Estimates and Transformed Beta-Variables: the expected values of order statistics).
+        """
+        ranks = range(batch, step + 1, batch)
+        over = sum(NormalDist().inv_cdf((rank - 0.375) / (step + 0.25)) for rank in ranks) / max(1, len(ranks))
+        return min(self.longest, self.mean + self.deviation * over)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training run to be planned, on whatever machine.
+
+    `shape` is None for a model that is built otherwise than a Shape says, `earlier` the plan of an attempt before.
+    `largest` gives the tokens of the largest micro-batch of so many examples, for who knows the order of the rows; from
+    their lengths alone it is estimated.
+    """
+
+    spec: RunSpec
+    shape: Shape | None
+    rows: Rows
+    earlier: Plan | None = None
+    largest: Callable[[int], int] | None = None
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from ftq.files.run_dir import RunDir
 from ftq.plan import calibration
 from ftq.plan import decide as choice
 from ftq.plan.card import GIB, Card, Machine
-from ftq.plan.decide import Rows, Training, examples_in_step
+from ftq.plan.decide import examples_in_step
 from ftq.plan.duration import loop
 from ftq.plan.least import needs, too_large
-from ftq.plan.plan import Handover, Plan
+from ftq.plan.plan import Handover, Plan, Rows, Training
 from ftq.spec import weights
 from ftq.spec.options import RunSpec
 from ftq.spec.recipe import Recipe
