@@ -72,6 +72,7 @@ class Table:
     line: int
     header: list[Paragraph]
     rows: list[list[Paragraph]]
+    caption: str = ""
 
 
 @dataclass

@@ -60,6 +60,7 @@ class Fact:
     rule: str
     attribute: str = ""
     kind: str = ""  # what the subject is: the header above it
+    caption: str = ""  # of a table's row: what is written above the table
     key: str = field(init=False, repr=False, compare=False)  # what tells a fact from all others
 
     def __post_init__(self) -> None:
@@ -67,5 +68,5 @@ class Fact:
 
     def __reduce__(self) -> tuple[type[Fact], tuple[object, ...]]:
         """Facts go between processes: pickle's own way for slots is slow."""
-        about = (self.path, self.file, self.line, self.rule, self.attribute, self.kind)
+        about = (self.path, self.file, self.line, self.rule, self.attribute, self.kind, self.caption)
         return Fact, (self.subject, self.relation, self.value, self.sentence, *about)

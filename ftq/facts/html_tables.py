@@ -34,7 +34,8 @@ def table_of(lines: list[str], line: int) -> Table | None:
     if len(header) < 2 or not all(reader.heads[: len(header)]) or reader.most != 1:
         return None
     whole: list[list[Paragraph]] = [[cell.cell for cell in row] for row in rows if len(row) == len(header)]
-    return Table(line, [cell.cell for cell in header], whole) if whole else None
+    caption = " ".join(reader.caption.split())
+    return Table(line, [cell.cell for cell in header], whole, caption) if whole else None
 
 
 class _Cell:
@@ -68,6 +69,7 @@ class _Reader(HTMLParser):
         self.rows: list[list[_Cell]] = []
         self.heads: list[bool] = []  # of the cells, whether each is a header's
         self.depth, self.most, self.line, self.is_open = 0, 0, line, False
+        self.caption, self.in_caption = "", False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         match tag:
@@ -83,6 +85,8 @@ class _Reader(HTMLParser):
                 self.is_open = True
             case "code" | "kbd":
                 self.handle_data("`")
+            case "caption":
+                self.in_caption = True
             case tag if tag in PIECES and self.is_open:
                 self.rows[-1][-1].begin(tag == ITEM)
 
@@ -92,11 +96,15 @@ class _Reader(HTMLParser):
                 self.depth -= 1
             case "tr" | "td" | "th":
                 self.is_open = False
+            case "caption":
+                self.in_caption = False
             case "code" | "kbd":
                 self.handle_data("`")
             case tag if tag in PIECES and self.is_open:
                 self.rows[-1][-1].begin(False)
 
     def handle_data(self, data: str) -> None:
-        if self.is_open:
+        if self.in_caption:
+            self.caption += data
+        elif self.is_open:
             self.rows[-1][-1].add(data)

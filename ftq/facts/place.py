@@ -30,6 +30,7 @@ class Place:
     file: str
     section: Section
     cuts: list[Cut] = field(default_factory=list)
+    caption: str = ""  # above the table that is read
 
     def cut(self, line: int, what: str, count: int) -> None:
         """Note what a limit leaves out."""
@@ -54,7 +55,8 @@ class Place:
         attribute: str = "",
         kind: str = "",
     ) -> Fact:
-        return Fact(subject, relation, value, sentence, self.section.path, self.file, line, rule, attribute, kind)
+        path = self.section.path
+        return Fact(subject, relation, value, sentence, path, self.file, line, rule, attribute, kind, self.caption)
 
 
 Rule = Callable[[Place], Iterator[Fact]]

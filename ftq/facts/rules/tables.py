@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
-from ftq.facts.blocks import Cell, Paragraph, Table
+from ftq.facts.blocks import Block, Cell, Paragraph, Table
 from ftq.facts.checks import CJK, LETTERS, is_figure, is_readable, is_subject, known_phrases, known_words, words
 from ftq.facts.fact import Fact
 from ftq.facts.inline import inline
@@ -16,6 +17,8 @@ from ftq.facts.rules.defaults import REQUIRED, default_in, described, need_in
 
 ROWS = 500  # of one table; more is data, of which a section's share of rows could hold nothing
 CELL, SHORTEST, FEW = 40, 3, 3  # words of a cell, of an item in one; of one that defines nothing
+TITLE, LEAD = 10, 25  # words of a line above a table, of one that ends in a colon
+CAPTION = re.compile(r"(?:Table|Tabelle|Tableau|Tabla|Tabella|Tabela|Tabel|Таблица|表)\s?\d{0,3}[:：.]\s")
 BREAK = re.compile(r"<br\s{0,3}/?>", re.IGNORECASE)
 IDS = ("id", "uid", "key", "nr", "nr.", "no", "no.")
 NUMBERS = ("", "#", "no", "no.", "nr", "nr.", "n°", "№")  # headers of a column that names nothing
@@ -24,14 +27,27 @@ MEANINGS, DEFAULTS, SAYS = known_phrases("meanings"), known_phrases("defaults"),
 
 
 def table(place: Place) -> Iterator[Fact]:
-    for block in place.section.blocks:
+    blocks = place.section.blocks
+    for before, block, after in zip([None, *blocks], blocks, [*blocks[1:], None], strict=False):
         if isinstance(block, Table):
+            here = replace(place, caption=block.caption or _caption(before, after))
             if any(map(_text, block.header)):
-                yield from _rows(place, block)
+                yield from _rows(here, block)
             elif len(block.header) == 2:
-                yield from _pairs(place, block)
+                yield from _pairs(here, block)
             elif _is_header(block.rows):
-                yield from _rows(place, Table(block.line, block.rows[0], block.rows[1:]))
+                yield from _rows(here, Table(block.line, block.rows[0], block.rows[1:]))
+
+
+def _caption(before: Block | None, after: Block | None) -> str:
+    """What is written above a table, as `Prices in France:` or a line in bold; or below it, behind `Table 2:`."""
+    if isinstance(after, Paragraph) and (match := CAPTION.match(after.inline.flat)):
+        return after.inline.flat[match.end() :]
+    if not isinstance(before, Paragraph) or not before.sentences:
+        return ""
+    text = before.sentences[-1].text
+    is_title = len(before.sentences) == 1 and words(text) <= TITLE
+    return text.rstrip(":：. ") if is_title or (text.endswith((":", "：")) and words(text) <= LEAD) else ""
 
 
 def _rows(place: Place, table: Table) -> Iterator[Fact]:

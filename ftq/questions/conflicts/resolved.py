@@ -1,4 +1,4 @@
-"""One question, one answer; and what files say differently."""
+"""One question, one answer: with its headings where it has two, left out where it still has."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from ftq.facts import READERS
-from ftq.facts.checks import words
 from ftq.facts.fact import Fact
 from ftq.facts.place import around, place_of
 from ftq.facts.rules.english import SAYS
 from ftq.questions.kinds import VAGUE
-from ftq.questions.row import Contradiction, Stated
 from ftq.questions.wordings import Spoken
 from ftq.questions.write import Draft
 
@@ -21,7 +19,6 @@ COMPARED = ("attribute", "default")  # other relations may be worded in two ways
 TOPICAL = frozenset({*COMPARED, "item", "set", "meaning", "answer", "lead"})  # of the others only the words count
 VAGUELY = ("meaning", "default")  # asked under their headings where their subjects are vague
 NAMED = 5  # subjects of one section that an answer lists at most
-VALUE = 8  # words of a value that can be compared
 Topic = tuple[str, str, str, str, str] | None
 Place = tuple[str, tuple[str, ...]]
 SIGNS = "\"'`“”„«»?.!"
@@ -46,7 +43,7 @@ def asked(question: str) -> str:
     return " ".join(question.translate(IGNORED).lower().split())
 
 
-_name = lru_cache(NAMES)(asked)
+name_of = lru_cache(NAMES)(asked)
 
 
 def asked_hash(question: str) -> int:
@@ -106,9 +103,20 @@ def _told_apart(contested: Sequence[Draft]) -> tuple[list[tuple[Draft, str]], li
         for file, some in of_file.items():
             if _say_the_same(some) or topic is None:
                 apart += [(draft, place if file in place else f"{place}, {file}") for draft in some]
+            elif _are_captioned(some):
+                named = "" if place == file and len(of_file) == 1 else f"{place}, "
+                apart += [(draft, f"{named}{draft.fact.caption}") for draft in some]
             else:
                 alike += some
     return apart, alike
+
+
+def _are_captioned(group: Iterable[Draft]) -> bool:
+    """Whether what stands above their tables tells the answers apart."""
+    of_table: dict[str, list[Draft]] = defaultdict(list)
+    for draft in group:
+        of_table[draft.fact.caption].append(draft)
+    return "" not in of_table and all(map(_say_the_same, of_table.values()))
 
 
 def _placed(drafts: Iterable[Draft]) -> Iterator[tuple[Draft, str]]:
@@ -128,7 +136,7 @@ def _unambiguous(drafts: Iterable[Draft], spoken: Spoken) -> tuple[list[Draft], 
     topics: dict[Topic, list[Draft]] = defaultdict(list)
     figures: dict[str, list[Draft]] = defaultdict(list)
     for draft in drafts:
-        if figured := _without_figures(draft.fact, spoken):
+        if figured := without_figures(draft.fact, spoken):
             figures[figured].append(draft)
         else:
             topics[_topic(draft)].append(draft)
@@ -149,7 +157,7 @@ def _unambiguous(drafts: Iterable[Draft], spoken: Spoken) -> tuple[list[Draft], 
     return clear, contested
 
 
-def _without_figures(fact: Fact, spoken: Spoken) -> str:
+def without_figures(fact: Fact, spoken: Spoken) -> str:
     """A sentence with its numbers left open, so that it is equal to one that says another one; empty if it has none."""
     if fact.relation not in ("said", "term") or not DIGIT.search(fact.sentence):
         return ""
@@ -170,13 +178,13 @@ def _topic(draft: Draft) -> Topic:
         return None
     if fact.relation == "set":  # of an example
         told = fact.subject if draft.gist == fact.value else fact.value
-        return fact.relation, "forward" if draft.gist == fact.value else "back", _name(told), "", place_of(fact)
+        return fact.relation, "forward" if draft.gist == fact.value else "back", name_of(told), "", place_of(fact)
     if draft.gist == fact.value:
         attribute = fact.attribute if fact.relation == "attribute" else ""
         is_placed = fact.relation in VAGUELY and VAGUE.fullmatch(fact.subject) is not None
         place = place_of(fact) if is_placed and _has_place(draft) else ""
-        return fact.relation, "forward", _name(fact.subject), _name(attribute), place
-    return fact.relation, "back", _name(fact.value), _name(fact.attribute), _name(fact.kind)
+        return fact.relation, "forward", name_of(fact.subject), name_of(attribute), place
+    return fact.relation, "back", name_of(fact.value), name_of(fact.attribute), name_of(fact.kind)
 
 
 def _has_place(draft: Draft) -> bool:
@@ -239,27 +247,3 @@ def _place(draft: Draft) -> Place:
 
 def _rank(draft: Draft) -> int:
     return RANK.get(draft.fact.rule, LAST)
-
-
-def contradictions(facts: Iterable[Fact], spoken: Spoken) -> tuple[Contradiction, ...]:
-    """Values that differ between files, with the place of each; sentences too, if only their numbers differ and they
-    stand under the same headings."""
-    stated: dict[tuple[str, ...], dict[str, Fact]] = defaultdict(dict)
-    for fact in facts:
-        if fact.relation in COMPARED and words(fact.value) <= VALUE and fact.rule != "J":
-            attribute = "" if fact.relation == "default" else fact.attribute
-            heading = place_of(fact) if fact.path and VAGUE.fullmatch(fact.subject) else ""
-            key = fact.relation, _name(fact.subject), _name(attribute), _name(fact.kind) if attribute else "", heading
-            stated[key].setdefault(asked(fact.value), fact)
-        elif fact.relation == "said" and (figured := _without_figures(fact, spoken)):
-            stated[(fact.relation, figured, *map(_name, fact.path))].setdefault(fact.sentence, fact)
-    found = []
-    for values in stated.values():
-        different = list(values.values())
-        if len(different) > 1 and len({fact.file for fact in different}) > 1:
-            first = different[0]
-            places = tuple(Stated(fact.value, fact.file, fact.line) for fact in different)
-            subject = place_of(first) if first.relation == "said" else first.subject
-            attribute = {"said": "a sentence", "default": "default"}.get(first.relation, first.attribute)
-            found.append(Contradiction(subject, attribute, places))
-    return tuple(found)
