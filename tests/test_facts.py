@@ -645,7 +645,7 @@ def test_a_file_is_called_without_the_id_of_an_export(file: str, stem: str) -> N
         ("See [[Rye#Baking]], [[#Top|the top]], [[X#^b1]] and [[Y]]", "See Rye > Baking, the top, X and Y"),
         ("The oven ![[oven.png]] is ![[Note#Part]] hot. ^water", "The oven is hot."),
         (":smile: It opens at 10:30:00 :material-clock:{ .lg } today", "It opens at 10:30:00 today"),
-        ("a :ref:`b`, std::map and a:b:c", "a :ref:`b`, std::map and a:b:c"),
+        ("a :ref:`b`, :doc:`c <d/e>`, std::map and a:b:c", "a `b`, c, std::map and a:b:c"),
         ("nested ![a [b](c) d](e) [x ![i](j) y](k) ![[a [b] c", "nested x y ![[a [b] c"),
     ],
 )

@@ -18,8 +18,8 @@ from ftq.questions import Contradiction, Options, Stated, rows_of
 from ftq.questions.conflicts import asked
 from ftq.questions.english import questions_on
 from ftq.questions.kinds import kind_of
-from ftq.questions.refusals import words_of
 from ftq.questions.row import Row
+from ftq.questions.together import words_of
 from ftq.questions.wordings import language, language_of
 from ftq.spec.options import parse
 

@@ -19,6 +19,13 @@ NO_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalpha())
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 UNSPACED = re.compile(r"[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff]")  # Thai, Lao, Tibetan, Myanmar, Khmer
 CODE = re.compile(r"`[^`]{0,500}`")
+OPEN_ENDS = ",;，；、"  # behind which something else must follow
+MARKS = "*{<>]_"  # with one of which markup is written
+# `**`, `*x*`, `[x](y)`, `{* include *}`, `{{ x }}`, `</b>`, `<https://...>`, reStructuredText's `>`__`.
+MARKUP = re.compile(
+    r"\*\*|(?<![\w*])\*\w[^*]*\w\*(?![\w*])|\]\(|\{[*%{]|[*%}]\}|</[a-z]{1,10}>|"
+    r"<(?:b|br|code|em|i|p|strong)>|<https?:|>`?_"
+)
 NO_NAME = f"{ENDS}{PAUSES}:;,："  # what no name ends with
 
 
@@ -50,9 +57,36 @@ POINTS = re.compile(
     re.IGNORECASE,
 )
 ELSEWHERE = re.compile(
-    r"\b(?:above|below|the following|(?:this|previous|next) (?:section|example|page|chapter|document|guide))\b"
+    r"\b(?:above|below|[Tt]he following|as follows|"
+    r"(?:this|previous|next) (?:section|example|page|chapter|document|guide))\b"
 )
-LEADS_ELSEWHERE = ("above", "below", "the following", "this ", "previous ", "next ")  # one of which that has
+LEADS_ELSEWHERE = (
+    "above",
+    "below",
+    "he following",
+    "as follows",
+    "this ",
+    "previous ",
+    "next ",
+)  # one of which that has
+ELSEWHERE_UNSPACED = ("上面", "上例", "下面", "如下", "以下", "前面", "上述", "下の", "上の", "上記", "下記")
+# `in this case`, `by this`: what was named in a sentence before.
+POINTS_INSIDE = re.compile(
+    r"\s(?:this|these|those)\b(?! (?:way|time|year|month|week)\b)|"
+    r"(?:[,;]|\b(?:for|of|in|with|by|from|to|on|at|if|when|about)) that "
+    r"(?=[a-z]+ (?:is|are|was|will|can|must|should|has)\b)|"
+    r"\b(?:helps?|lets?|from|with|of|for|to|by|between|use) them\b|\AThe (?:same|latter|former|other|others) ",
+    re.IGNORECASE,
+)
+# What only tells where more is said.
+LEADS_ON = re.compile(
+    r"(?:You (?:can|could|may|will|should)|To|Please|We recommend) (?:also )?(?:read|find|learn|see|check)(?:ing)?"
+    r"(?: out)? (?:more|further|additional|details|information)\b|"
+    r"Please (?:see|read|view|refer to|consult|check out)\b|Let['’]s \w|"
+    r"(?:More|Further|Additional) (?:information|details?|examples?)\b.{0,60}\b(?:available|found|described|here)\b|"
+    r"(?:This|The following|The next) (?:guide|page|section|chapter|document|article|tutorial|post|part) \w|"
+    r"Read(?:: | (?:more|the|our)\b)"
+)
 GENERATED = re.compile(r"@generated|(?:auto|automatically)[ -]?generated|do not edit", re.IGNORECASE)
 _FRACTIONS = "¼½¾⅓⅔⅛"
 _FIGURE = re.compile(
@@ -78,6 +112,8 @@ def is_sentence(text: str) -> bool:
 
 
 def leads_elsewhere(text: str) -> bool:
+    if not text.isascii() and any(map(text.__contains__, ELSEWHERE_UNSPACED)):
+        return True
     return any(map(text.__contains__, LEADS_ELSEWHERE)) and ELSEWHERE.search(text) is not None
 
 
@@ -87,9 +123,20 @@ def is_readable(text: str) -> bool:
     if not text or text.rstrip("`*_ ").endswith((":", "：", "…", "...")) or asks(text):
         return False
     prose = CODE.sub("", text) if "`" in text else text
-    if letters_in(prose) * 2 < len(prose.replace(" ", "")) or text.count('"') % 2 or text.count("`") % 2:
+    if letters_in(prose) * 2 < len(prose.replace(" ", "")) or text[-1] in OPEN_ENDS or not is_closed(text):
         return False
     return "http://" not in prose and "https://" not in prose and text.count("(") == text.count(")")
+
+
+@lru_cache(RECENT)
+def is_closed(text: str) -> bool:
+    """Brackets, quotes and code that are opened are closed, and no mark of a markup language is left."""
+    if text.count("`") % 2:
+        return False
+    prose = CODE.sub("", text) if "`" in text else text
+    if prose.count('"') % 2 or prose.count("(") != prose.count(")") or prose.count("[") != prose.count("]"):
+        return False
+    return not any(map(prose.__contains__, MARKS)) or MARKUP.search(prose) is None
 
 
 def letters_in(text: str) -> int:
@@ -104,6 +151,16 @@ def points(text: str) -> bool:
     """Whether the sentence begins with a word that points at something said before."""
     first = text.split(None, 1)[0] if text.strip() else ""
     return APOSTROPHE.split(first.strip(",.:;'’\"()").lower(), 1)[0] in POINTING or POINTS.match(text) is not None
+
+
+def points_inside(text: str) -> bool:
+    """Whether something in the sentence was named before it: `Use this for ...`, `... in these cases`."""
+    return POINTS_INSIDE.search(text) is not None
+
+
+def leads_on(text: str) -> bool:
+    """Whether the sentence says no more than where something is said."""
+    return LEADS_ON.match(text) is not None
 
 
 def is_subject(text: str, longest: int = 6) -> bool:

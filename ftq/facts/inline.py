@@ -22,6 +22,8 @@ MARKS = b"$\\`[]*_~<&{=^+:"  # with one of which each token begins, or which it 
 CODE = re.compile(r"(?<!`)`[^`\s]+(?: [^`\s]+)*`(?!`)")  # that stays as it is
 TAG = re.compile(r"<(?:/?[A-Za-z]|!--)[^<>]{0,1000}>")
 AUTOLINK = re.compile(r"<((?:https?|ftp|mailto):[^<>\s]{1,1000}|[\w.+-]{1,80}@[\w.-]{1,80})>")
+NAMED = re.compile(r"([^<>]{1,300}?)\s*<[^<>\s]{1,1000}>")  # a link of reStructuredText: `text <address>`_
+ROLE = re.compile(r"(?<!\S):[a-z][a-z:+-]{1,30}:$")  # of reStructuredText: ``:ref:`text <target>` ``
 TARGET = re.compile(
     r"\(\s{0,20}(?:<[^<>\n]{0,1000}>|\{(?:\{[^{}\n]{0,300}\}|%[^{}\n]{0,300}%)\}[^\s()<]{0,300}|"
     r"[^\s()<]{0,1000}(?:\([^\s()]{0,300}\)[^\s()]{0,300}){0,2})?"
@@ -37,6 +39,7 @@ MATH = re.compile(  # `$a*b$`, `$$a*b$$`, `\(a*b\)`: no price, and no bracket th
 )
 ENDED = {"<del": "</del>", "<s": "</s>", "<strike": "</strike>", "<sup": "</sup>"}  # tags that change what is said
 TIMES = re.compile(r"(?:.?\d|(?:^|[^A-Za-z])[A-Za-z])\*\d.?|.?\d\*[A-Za-z](?:[^A-Za-z]|$)", re.DOTALL)  # `2*3`, `c*2`
+VERSION = re.compile(r"\d+\.\d+\.\d+")  # `<sup>1.33.0</sup>`, since which something is there
 POWER = 8  # more pieces are no power of a number
 BOLD_PARTS = 40  # more pieces are no term
 
@@ -46,6 +49,7 @@ SHORT = {
     "ej.", "sr.", "sra.", "art.", "bijv.", "enz.", "т.е.", "т.д.", "др.", "см.",
 }  # fmt: skip
 
+MONTHS = {"Jan", "Jän", "Feb", "Mär", "Apr", "Mai", "Jun", "Jul", "Aug", "Sep", "Okt", "Nov", "Dez"}  # `am 21. März`
 LAST = {"etc.", "enz.", "itd.", "т.д."}  # that may end a sentence
 
 
@@ -85,7 +89,7 @@ def sentences(text: str, line: int) -> list[Sentence]:
         ticks += text.count("`", done, match.start())
         done = match.start()
         last = text[max(0, match.start() - 12) : match.end()].split()
-        if ticks % 2 == 0 and not (last and _goes_on(last[-1], text[match.end() : match.end() + 1])):
+        if ticks % 2 == 0 and not (last and _goes_on(last[-1], text[match.end() : match.end() + 4])):
             cuts.append(match.end())
     cuts.append(len(text))
     found = []
@@ -101,7 +105,8 @@ def _goes_on(word: str, following: str) -> bool:
     """Whether the full stop is an abbreviation's or an initial's; behind `etc.` a new sentence may begin."""
     short = word.lower().lstrip("(")
     is_initial = len(word) == 2 and word[0].isupper() and word[0].isascii()
-    return is_initial or (short in SHORT and not (short in LAST and following.isupper()))
+    is_date = short[:-1].isdigit() and len(short) < 4 and following[:3] in MONTHS
+    return is_initial or is_date or (short in SHORT and not (short in LAST and following[:1].isupper()))
 
 
 def _wiki_name(target: str) -> str:
@@ -178,8 +183,15 @@ class _Reader:
             self.pieces.append(ticks if len(ticks) > 1 else "'")
             return end
         code = " ".join(self.source[end:closing].replace("`", "'").split())
+        after, link = closing + len(ticks), NAMED.fullmatch(code)
+        role = ROLE.search(self.pieces[-1]) if self.pieces else None
+        if role:
+            self.pieces[-1] = self.pieces[-1][: role.start()]
+        if link and (role or self.source.startswith("_", after)):
+            self.pieces.append(link[1])
+            return after + (0 if role else 1 + self.source.startswith("__", after))
         self.pieces.append(f"`{code}`" if code else "")
-        return closing + len(ticks)
+        return after
 
     def _link(self, end: int) -> int:
         """A closing bracket: of a link, an image, a footnote, or of text."""
@@ -250,7 +262,7 @@ class _Reader:
             if tag != "</sup>":
                 self._strike(place)
             elif len(self.pieces) - place < POWER and len(text := "".join(self.pieces[place:])) < POWER * POWER:
-                self.pieces[place:] = [raised(text)]
+                self.pieces[place:] = ["" if VERSION.fullmatch(text) else raised(text)]
 
     def _strike(self, place: int) -> None:
         """Take back all from there on, and what is open in it."""

@@ -15,7 +15,7 @@ from ftq.facts.html_tables import end_of, table_of
 from ftq.facts.text.directives import DROPPED, is_note, named
 from ftq.facts.text.fences import closes, opened
 from ftq.facts.text.footnotes import FOOTNOTE, Note, moved
-from ftq.facts.text.plain import plain, telling
+from ftq.facts.text.plain import TITLED, plain, telling
 from ftq.facts.text.signs import ENDS
 
 KEYS = {  # the start of an unindented line of front matter, by the ruler above it: YAML's and TOML's
@@ -34,7 +34,7 @@ ADMONITION = re.compile(r"(\s*)(?:!!!|\?\?\?\+?)(?:\s+[\w-]+|[\w-]+(?=\s*(?:[\"'
 GITHUB = re.compile(r"\s*>\s*\[!\w{2,20}\][+-]?\s*")
 # Lines that are nothing else: variables, tables of contents, attributes, MyST's labels.
 MACRO = re.compile(
-    r"\s*(?:\[\[?_?TOC_?\]?\]|\{\{\s*\w+[^{}]{0,200}\}\}\s*$|%%%|%%.*%%\s*$|\{:?\s*[.#:][^{}]{0,200}\}\s*$|"
+    r"\s*(?:\[\[?_?TOC_?\]?\]|\{\{\s*\w+[^{}]{0,200}\}\}\s*$|%%%|%%.*%%\s*$|\{\*\s[^{}]{1,200}\*\}\s*$|\{:?\s*[.#:][^{}]{0,200}\}\s*$|"
     r"\([\w.-]{1,100}\)=\s*$|\{[#/:@](?:if|else|each|await|then|catch|key|html|render|snippet)\b[^{}]{0,200}\}\s*$)",
     re.IGNORECASE,
 )
@@ -66,7 +66,7 @@ class Source:
 
 def cleaned(source: str) -> Source:
     """The lines that are text, the front matter, the labels of links and the footnotes."""
-    text = source.removeprefix("\ufeff").replace("\0", " ")
+    text = source.removeprefix("\ufeff").replace("\0", " ").replace(TITLED, " ")
     lines = END_OF_LINE.split(text) if "\r" in text else text.split("\n")
     front, start = _front_matter(lines)
     lines[:start] = [""] * start
@@ -144,6 +144,8 @@ class _Sweep:
             self.is_quoted = line.lstrip().startswith(">")
         if self.indents or self.notes or self.is_quoted or self.colons:
             self.asides.add(self.number)
+        if TITLED in line:
+            return self._titled(line.replace(TITLED, ""))
         if self.fence or "``" in line or "~~~" in line:
             if (pair := self._fenced(line)) is not None:
                 return pair

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from ftq.facts.blocks import Section
-from ftq.facts.checks import EMPTY, RECENT, is_readable, is_subject, known_phrases, points, words
+from ftq.facts.checks import EMPTY, RECENT, is_readable, is_subject, known_phrases, leads_on, points, words
 from ftq.facts.fact import Cut, Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.text.signs import QUESTIONS, UNSPACED
@@ -68,6 +68,7 @@ def answer(sentences: list[Sentence], most: int = 2, longest: int = ANSWER) -> s
     for sentence in sentences[:most]:
         if (
             MORE.match(sentence.text)
+            or leads_on(sentence.text)
             or SHOWS.match(sentence.text)
             or words(" ".join([*taken, sentence.text])) > longest
             or not is_readable(sentence.text)
@@ -103,7 +104,7 @@ def around(fact: Fact) -> tuple[str, ...]:
 @lru_cache(RECENT)
 def _place(path: tuple[str, ...], file: str, own: str) -> str:
     named = (name for name in reversed(path) if name.strip(" :").lower() not in EMPTY and not _is_same(name, own))
-    return next(named, "").rstrip(f"{QUESTIONS}:. ") or stem_of(file)
+    return next(named, "").rstrip(f"{QUESTIONS}:.! ") or stem_of(file)
 
 
 def _is_same(heading: str, subject: str) -> bool:

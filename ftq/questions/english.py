@@ -6,21 +6,24 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ftq.facts.checks import known_words
+from ftq.facts.checks import is_closed, known_words
 from ftq.facts.rules.english import (
     BETWEEN,
+    BREAKS,
     NOUNS,
     SAYS,
     THIRD_PERSON,
     VERBS,
     Clause,
     as_mine,
+    bare,
     clause_of,
     first_clause,
     led,
 )
 from ftq.questions.kinds import kind_of, who_of
-from ftq.questions.stated.measures import BOUND, EVERY, NUMBERED, RANGE, SEVERAL, SINGLE, UNIT, UNITS, UNTIL, YEAR
+from ftq.questions.stated.in_place import QUESTION_WORDS, in_place
+from ftq.questions.stated.measures import BOUND, EVERY, NUMBERED, RANGE, SEVERAL, UNIT, UNITS, UNTIL, YEAR
 
 PREPOSITION = re.compile(
     r"(?P<before>.*?)\s?\b(?P<preposition>in|to|from|at|on|with|by|for|under|after|within|into|of) (?:the |a |an )?$"
@@ -41,7 +44,7 @@ NO_THING = known_words("no_thing") | {"chapter", "document", "example", "guide",
 ASIDE = re.compile(r"\([^()]*\)")
 MINE = re.compile(r"\b(?:its|their|itself|themselves|he|she|they)\b")  # of the subject that isn't said
 WHERE = frozenset({"in", "at", "under", "to", "into"})
-CAN = re.compile(rf"^(?:{'|'.join(sorted(BETWEEN))}) ")
+CAN = re.compile(rf"^(?:either|{'|'.join(sorted(BETWEEN))}) ")
 SUBORDINATE = re.compile(r"\b(?:if|when|that|which|whether|because|and|or|so|unless|while|to|but) ")
 ANOTHER = re.compile(r"\b(?:and|but|while|which|that|who) ")  # verb may follow
 OTHERS = re.compile(r", (?:you|we|i) ", re.IGNORECASE)  # whose clause is another one
@@ -60,7 +63,7 @@ def questions_on(sentence: str, value: str) -> list[Asked]:
     clause = clause_of(sentence)
     questions = list(_imperative(sentence)) if clause is None else list(_of_clause(clause, sentence, value))
     if clause is not None and value and sentence.count(value) == 1:
-        questions += _in_place(sentence, value)
+        questions += [Asked(asked, sentence, "in place") for asked in in_place(sentence, value)]
     return [
         Asked(question, asked.answer, asked.form) for asked in questions if _is_whole(question := _tidy(asked.question))
     ]
@@ -220,41 +223,10 @@ def _noun(kind: str, after: str) -> tuple[str, str]:
 
 
 BE = frozenset({"is", "are", "was", "were", "am"})
-QUESTION_WORDS = {
-    "duration": "How long", "size": "How much", "percent": "How much", "version": "Which version",
-    "path": "Which file", "option": "Which option", "variable": "Which variable", "command": "Which command",
-    "setting": "Which setting",
-}  # fmt: skip
 NOUNS_OF = {
     "option": ("option", "flag"), "command": ("command",), "variable": ("variable",),
     "path": ("file", "directory", "folder"), "setting": ("setting", "option", "parameter", "key", "field"),
 }  # fmt: skip
-IN_PLACE = {**QUESTION_WORDS, "path": "which file or folder"}
-COUNTED = re.compile(r" [a-z]{3,}s\b")
-ARTICLE = re.compile(r"\b(?:[Tt]he|[Aa]n?) \Z")
-NAMED = re.compile(r" (?:options?|flags?|commands?|settings?|files?|directory|folder|variables?|parameters?|keys?)\b")
-
-
-def _in_place(sentence: str, value: str) -> list[Asked]:
-    """`The run stops after how long?`"""
-    units = UNITS.search(value)
-    words = f"how many {units.group(1)}" if units else IN_PLACE.get(kind_of(value), "")
-    if kind_of(value) == "number":
-        counted = COUNTED.match(sentence, sentence.index(value) + len(value))
-        words = "how many" if counted else ""
-    if not words or sentence.startswith(("For ", "Don't ", "Use ")):
-        return []
-    before, after = sentence.split(value, 1)
-    is_part = after.startswith(" of ") if kind_of(value) == "size" else SINGLE.match(value) and after[1:2].isalpha()
-    if RANGE.search(before) or before.endswith("every ") or (is_part and not after.startswith(" after ")):
-        return []
-    words = words[0].lower() + words[1:] if sentence.index(value) else words[0].upper() + words[1:]
-    if NAMED.match(sentence, sentence.index(value) + len(value)):
-        words = words.partition(" ")[0]
-    at = sentence.index(value)
-    article = ARTICLE.search(sentence, max(0, at - len("the ")), at)
-    asked = sentence[: article.start() if article else at] + words + sentence[at + len(value) :]
-    return [Asked(f"{asked.rstrip('.!')}?", sentence, "in place")]
 
 
 def _imperative(sentence: str) -> Iterator[Asked]:
@@ -271,8 +243,8 @@ def _imperative(sentence: str) -> Iterator[Asked]:
     following = rest.split()[0].lower()
     if following in ("it", "them", "this", "these", "those", "that", "so") and not lead:
         return
-    if following in THIRD_PERSON:
-        return  # `Prepare finds`
+    if following in THIRD_PERSON or _says(rest.split()):
+        return  # `Prepare finds facts`
     if verb in NOUNS and not negative and following in ("is", "are", "of", "for", "and", "or", "has", "in", "can"):
         return
     tail, answer = f" {lead[0].lower()}{lead[1:]}" if lead else "", f"{'No' if negative else 'Yes'}. {sentence}"
@@ -289,10 +261,16 @@ def _imperative(sentence: str) -> Iterator[Asked]:
         yield Asked(f"What should I do about {thing}?", sentence, "about")
 
 
+def _says(words: list[str]) -> bool:
+    """Whether the first word is a verb and the second no noun that something is done to: `finds facts`, `files in`."""
+    verb, after, *_ = *words, "", ""
+    is_verb = verb.endswith("s") and bare(verb) in VERBS
+    return is_verb and after.isalpha() and not after.endswith("ly") and after not in FOLLOWS | BREAKS | {"and", "or"}
+
+
 def _is_whole(question: str) -> bool:
     """Short enough, and nothing in it is open."""
-    is_closed = question.count("(") == question.count(")") and not (question.count("`") % 2 or question.count('"') % 2)
-    return is_closed and len(question.split()) <= LONGEST
+    return is_closed(question) and len(question.split()) <= LONGEST
 
 
 def _tidy(text: str) -> str:

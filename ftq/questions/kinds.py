@@ -8,7 +8,7 @@ from functools import lru_cache
 from ftq.facts.checks import RECENT, known_words
 from ftq.facts.fact import Fact
 from ftq.facts.rules.defaults import REQUIRED
-from ftq.facts.rules.english import SAYS, as_purpose, as_serving, is_plural, lowered
+from ftq.facts.rules.english import SAYS, as_purpose, as_serving
 from ftq.facts.rules.prose import IN_WORDS
 from ftq.questions.wordings import Language
 
@@ -43,11 +43,14 @@ TYPE = re.compile(  # of values; a gauge or a counter is of another type
     r"paths?|files?|directory|urls?|uris?|chars?|bytes?|any|null|none|uuids?|json|email|binary|varchar|unions?|regexp?|functions?|callable|pointer)\b|\[\]",
     re.IGNORECASE,
 )
-VAGUE = re.compile(r"`[a-z]{1,14}`|\b(?:it|this|that|these|they|those|its)\b")
+VAGUE = re.compile(
+    r"`[a-z]{1,14}`|\A[<>≤≥~]?\s?\d.{0,40}|\b(?:it|this|that|these|they|those|its|such)\b"
+)  # `15+ years`
 TELLING = 5  # characters
 VOWEL = re.compile(r"(?i:(?!uni|use|url|usa|eu|one|once|ut|ub)[aeiou]|ho(?:ur|nest))|[FHLMNRSX](?=[A-Z])")
 NAMES = known_words("names")  # headers that say no more than that something is called so
 PEOPLE, SIGNS = known_words("people"), "\"'“”’(),"
+SINGULAR = frozenset({"lens", "series", "species", "news", "means", "https", "axis", "yes", "always", "does", "has"})
 NEEDED = {"required": True, "mandatory": True, "optional": False}
 CALLED = ("option", "variable", "command", "setting")
 YES_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -151,7 +154,7 @@ def is_vague(fact: Fact) -> bool:
     """Whether the question is clear under its heading only: `callback`, or a line above code or a list."""
     if fact.relation in ("list", "command") and fact.rule != "N":
         return not as_purpose(fact.subject)
-    if fact.relation == "condition":
+    if fact.relation == "condition" or (fact.relation == "lead" and INDIRECT.match(fact.subject)):
         return VAGUE.search(fact.subject) is not None
     return fact.relation in ("meaning", "default") and VAGUE.fullmatch(fact.subject) is not None
 
@@ -169,3 +172,24 @@ def who_of(subject: str) -> str:
         return "Who"
     is_name = last[:1].isupper() and "`" not in subject and (first or not last[1:].islower())
     return "Who or what" if is_name else "What"
+
+
+def plural(text: str, subject: str) -> str:
+    """`What are settings?`"""
+    if is_plural(subject):
+        for one, many in (("What is ", "What are "), ("What does ", "What do ")):
+            if text.startswith(f"{one}{subject}"):
+                return many + text[len(one) :]
+    return text
+
+
+def is_plural(name: str) -> bool:
+    """`settings`, `battery cells`; no `status`, no `DNS`, no code."""
+    last = name.rpartition(" ")[2]
+    is_word = len(last) > 3 and last[:1].isalpha() and last[1:].islower() and last not in SINGULAR
+    return is_word and last.endswith("s") and not last.endswith(("ss", "us", "is", "as", "ies's"))
+
+
+def lowered(text: str) -> str:
+    """`Default value` is `default value` inside a sentence; `URL` and `iOS` stay."""
+    return text[0].lower() + text[1:] if text[1:].islower() and not text.startswith("`") else text

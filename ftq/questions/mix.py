@@ -11,8 +11,9 @@ from ftq.facts import distinct
 from ftq.facts.fact import Fact
 from ftq.parallel import Processes, cores
 from ftq.questions.conflicts import asked_hash, contradictions, resolved
-from ftq.questions.refusals import refusals, words_of
+from ftq.questions.refusals import refusals
 from ftq.questions.row import Lots, Options, Report, Row, order
+from ftq.questions.together import words_of
 from ftq.questions.wordings import Spoken, language, spoken_in
 from ftq.questions.write import CLOZE, Draft, drafts
 

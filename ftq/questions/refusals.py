@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
-from functools import cached_property, lru_cache
 from heapq import nsmallest
 from itertools import chain, islice, zip_longest
 
-from ftq.facts.checks import CJK, is_subject
+from ftq.facts.checks import is_closed, is_subject, known_words
 from ftq.facts.fact import Fact
-from ftq.facts.rules.english import ARTICLES, GERUNDS, VERBS, as_mine, as_purpose, clause_of
-from ftq.facts.text.signs import names
+from ftq.facts.rules.english import ARTICLES, AUXILIARIES, GERUNDS, SAYS, VERBS, as_mine, as_purpose, clause_of
 from ftq.questions.row import Lots, Options, order
+from ftq.questions.together import Sections, words_of
 from ftq.questions.wordings import Language
 from ftq.questions.write import CODE, PLAIN_AT, Draft, drafts, quoted
 
@@ -22,16 +20,11 @@ PART = re.compile(r"[A-Za-z][a-z0-9]{2,}|[A-Z]{3,}")
 NAME = re.compile(r"`(-{0,2}[A-Za-z][\w.-]{3,40}(?:\(\))?)`")
 NAMES = 2_000  # that are combined
 PURPOSE = re.compile(r"\w+ .{2,50}")
-NO_ONE = frozenset({"i", "it", "they", "this", *GERUNDS})
+VAGUE_VERBS = known_words("vague_verbs")
+PREPOSITIONS = known_words("prepositions") | {"up", "out", "off", "down"}
+POINTERS = frozenset({"i", "it", "they", "this", *GERUNDS})  # subjects of which nothing can be asked elsewhere
 TURNS = 4  # of each subject, with another question
-LOOKED_UP = 1_000  # words whose sections are kept as a set
-Section = tuple[str, tuple[str, ...]]  # its file, its headings
 LEAST = 3  # refused questions of one beginning, whatever is answered
-
-
-def words_of(text: str) -> set[str]:
-    """Words and names as they stand, in lower case."""
-    return {word.strip(".-_") for word in set(names(text))}
 
 
 def refusals(
@@ -85,7 +78,7 @@ class _Absent:
     def __init__(self, facts: Sequence[Fact], known: Set[str], language: Language, options: Options) -> None:
         self.facts, self.known, self.language, self.options = facts, known, language, options
         self.is_english = language.code == "en"
-        self.sections = _Sections(facts, language.common)
+        self.sections = Sections(facts, language.common)
 
     def invented(self) -> Iterator[Draft]:
         """A real name with one part of another."""
@@ -145,6 +138,8 @@ class _Absent:
         both = zip(self._purposes("verbs"), self._purposes("objects"), strict=False)  # of many, each has other ones
         for number, ((fact, one), (_, other)) in enumerate(both):
             verb, thing = one.split(" ")[0], other.partition(" ")[2]
+            if verb in VAGUE_VERBS or not {one.split(" ")[1], other.split(" ")[1]}.isdisjoint(PREPOSITIONS):
+                continue  # `set x` may be `require x` elsewhere; `look at`: no other one's object
             if not self.sections.together(thing, {verb, f"{verb}s", f"{verb}ed"}, is_any=True):
                 yield self._draft(forms[number % len(forms)].format(subject=f"{verb} {thing}"), fact)
 
@@ -161,7 +156,7 @@ class _Absent:
             is_like = (
                 one.auxiliary == other.auxiliary
                 and one.subject != other.subject
-                and one.subject.split()[0].lower() not in NO_ONE
+                and one.subject.split()[0].lower() not in POINTERS
             )
             short = f"{other.short}{other.tail}"
             if is_like and len(short.split()) <= 16 and not self.sections.together(one.subject, self._rare(short)):
@@ -201,7 +196,7 @@ class _Absent:
         """What the documents tell how to do: a verb and its object."""
         acts = [fact for fact in self.facts if fact.relation in ("command", "purpose", "lead")]
         told = ((fact, as_mine(as_purpose(fact.subject))) for fact in self._shuffled(acts, purpose))
-        return ((fact, act) for fact, act in told if PURPOSE.fullmatch(act))
+        return ((fact, act) for fact, act in told if PURPOSE.fullmatch(act) and is_closed(act))
 
     def _draft(self, question: str, fact: Fact | None = None) -> Draft:
         """A row on nothing; half of them name the topic, as other rows do."""
@@ -239,61 +234,11 @@ class _Absent:
 def _is_thing(name: str) -> bool:
     """One thing's name, not what one does."""
     first = name.partition(" ")[0].lower()
+    if not is_closed(name) or "”" in name or (first.endswith("ing") and " " in name):
+        return False  # `Being a lead`
+    if not SAYS.isdisjoint(name.lower().split()) or not AUXILIARIES.isdisjoint(name.lower().split()):
+        return False  # `Donations are awesome`
     return not (":" in name or name.endswith("s") or first in VERBS or first in GERUNDS or first in ARTICLES)
-
-
-class _Sections:
-    """Which words stand together: those of the facts of each section, with its headings.
-
-    Of each word the numbers of its sections are kept, not of each section its words: these would take twenty times the
-    memory where each of many sections has a fact.
-    """
-
-    def __init__(self, facts: Sequence[Fact], common: Set[str]) -> None:
-        self.common = common
-        self._facts = facts
-        self._places: dict[str, array[int]] = {}
-        stems, numbers = dict[str, str](), dict[Section, int]()
-        for fact in facts:
-            path = "" if (fact.file, fact.path) in numbers else " ".join(fact.path)
-            number = numbers.setdefault((fact.file, fact.path), len(numbers))
-            for word in words_of(f"{path} {_text(fact)}"):
-                root = stems.get(word) or stems.setdefault(word, stem(word))
-                self._places.setdefault(root, array("I")).append(number)
-        self._of = lru_cache(LOOKED_UP)(lambda word: frozenset(self._places.get(stem(word), ())))
-
-    def together(self, subject: str, about: Set[str], is_any: bool = False) -> bool:
-        """Whether a section has the subject's words, all or any, and one of the others. True if none is heavy."""
-        if CJK.search(subject):  # no gaps between words
-            subject = subject.lower()
-            return any(subject in text and any(word in text for word in about) for text in self._texts)
-        heavy = [word for word in words_of(subject.strip("`")) if word not in self.common and len(word) > 1]
-        if not heavy or not about:
-            return True
-        places = [self._of(word) for word in heavy]
-        of_subject = frozenset.union(*places) if is_any else frozenset.intersection(*places)
-        return any(of_subject & self._of(word) for word in about)
-
-    @cached_property
-    def _texts(self) -> list[str]:
-        """The words of each section."""
-        words: dict[Section, set[str]] = {}
-        for fact in self._facts:
-            words.setdefault((fact.file, fact.path), words_of(" ".join(fact.path))).update(words_of(_text(fact)))
-        return list(map(" ".join, words.values()))
-
-
-def _text(fact: Fact) -> str:
-    """All words of a fact; of many the subject, the value and the sentence are one text."""
-    return " ".join({fact.subject, fact.attribute, fact.value, fact.sentence, fact.kind})
-
-
-def stem(word: str) -> str:
-    """Without an English ending: words of one kind are one."""
-    for end in ("ing", "ed", "es", "s"):
-        if word.endswith(end) and len(word) - len(end) > 3:
-            return word[: -len(end)]
-    return word.removesuffix("e") if len(word) > 4 else word
 
 
 def _like(fact: Fact, subject: str, relation: str, attribute: str = "") -> Fact:

@@ -7,7 +7,8 @@ from collections.abc import Set
 from random import Random
 
 from ftq.facts.fact import SILENT
-from ftq.questions.write import CLOZE, SIGNS
+from ftq.questions.stated.keywords import SIGNS
+from ftq.questions.write import CLOZE
 
 WHOLE = 0.3  # of the questions stay as they are in an epoch: a model is asked in whole sentences
 FEWEST = 2  # words that stay

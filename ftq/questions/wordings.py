@@ -137,8 +137,18 @@ def spoken_in(facts: Iterable[Fact], code: str = "") -> Spoken:
             sizes[fact.file] += len(text)
             texts[fact.file].append(text)
     most = code or language_of(" ".join(whole))
+    if most == NEUTRAL:
+        most = _of_most(texts)
     others = {} if code else {file: _own(" ".join(some), most) for file, some in texts.items()}
     return Spoken(language(most), {file: language(own) for file, own in others.items() if own != most})
+
+
+def _of_most(texts: Mapping[str, list[str]]) -> str:
+    """The language of most files, where those of two are as many: `*` if it isn't that of a third of them."""
+    counted = Counter(language_of(" ".join(some)) for some in texts.values())
+    del counted[NEUTRAL]
+    best, count = max(counted.items(), key=lambda pair: (pair[1], pair[0] == "en", pair[0]), default=(NEUTRAL, 0))
+    return best if 3 * count >= len(texts) else NEUTRAL
 
 
 def _own(text: str, most: str) -> str:

@@ -11,12 +11,13 @@ from typing import NamedTuple
 from ftq.facts.checks import points, words
 from ftq.facts.fact import Fact
 from ftq.facts.place import place_of
-from ftq.facts.rules.english import as_mine, as_purpose, as_serving, lowered, plural
+from ftq.facts.rules.english import as_mine, as_purpose, as_serving
 from ftq.facts.text.signs import ENDS
 from ftq.questions import kinds
-from ftq.questions.english import Asked, order_of, questions_on
+from ftq.questions.english import Asked, questions_on
 from ftq.questions.row import Lots, Options
 from ftq.questions.stated.figures import stated_in
+from ftq.questions.stated.keywords import keywords_of
 from ftq.questions.wordings import Language
 
 CLOZE = "____"
@@ -27,7 +28,6 @@ UNQUOTED = frozenset({"answer", "list", "command", "code_for", "purpose", "condi
 NAMED = frozenset({"attribute", "meaning", "default", "set"})  # subjects of which are names
 ONE_WAY = frozenset({"lead", "purpose", "condition", "page", "answer", "list"})
 FIRST_FORMS = ("which", "where", "how", "who")  # of a sentence's questions
-SIGNS = ".,:;!?()\"'“”’«»—–-`"
 AS_IT_IS = "{subject}"  # of a question that a document asks itself: the first of its wordings
 WRITTEN = 2  # wordings of a question by a language model, which has written others, and of what only an example has
 KEYWORDS, BY_WORDS = 5, 3  # of a sentence at most; how often it is asked for by them where questions can be made
@@ -135,7 +135,13 @@ class _Writer:
         if NUMERIC.match(fact.value) or not fact.path or fact.value.strip("`").lower() in self.place.lower():
             return iter(())
         templates = self._ordered(self.language.templates("term", "about"))
-        return self._worded(templates, [fact.sentence], fact.sentence, count)
+        return self._worded(templates, [fact.sentence], fact.sentence, count, **self._thing())
+
+    def _thing(self) -> dict[str, str]:
+        """A plain word with its article: `the lost stage`."""
+        subject = self._parts["subject"]
+        is_plain = self.language.code == "en" and subject[:1].islower() and not kinds.is_plural(subject)
+        return {"subject": f"the {subject}"} if is_plain else {}
 
     def said(self, count: int) -> Iterator[Draft]:
         """What a sentence answers: which, whether, how many; and its keywords, in any language with spaces."""
@@ -152,25 +158,13 @@ class _Writer:
 
     def _by_words(self) -> Iterator[Asked]:
         """The sentence by some of its keywords; one that is clear under its heading only, with that."""
-        fact, place, heavy = self.fact, self.place, self._heavy()
+        fact, place, heavy = self.fact, self.place, keywords_of(self.fact, self.language)
         for template in self._ordered(self.language.templates("said", "ask") if len(heavy) > 2 else []):
             if keywords := self._keywords(heavy, template):
                 question = template.format(keywords=keywords, place=place)
                 if fact.kind and "{place}" not in template:
                     question = self.language.word("place").format(q=question, place=place)
                 yield Asked(question, f"{fact.kind}: {fact.value}" if fact.kind else fact.value, template)
-
-    def _heavy(self) -> list[str]:
-        """The words that carry the sentence, without the one that is asked after."""
-        fact, common = self.fact, self.language.common
-        rest = fact.sentence.replace(fact.attribute, " ") if fact.attribute else fact.sentence
-        if "`" in rest:
-            return []
-        plain = [word for word in dict.fromkeys([word.strip(SIGNS) for word in rest.split()]) if len(word) > 2]
-        heavy = [word for word in plain if word.lower().replace("’", "'") not in common]
-        order = order_of(fact.sentence) if self.language.code == "en" and heavy else ""
-        told = next((word for word in heavy if word.lower() == order), "")  # one looks for the thing, not for `Bring`
-        return [word for word in heavy if word != told]
 
     def _keywords(self, heavy: list[str], template: str) -> str:
         """Some of the words, in their order."""
@@ -217,22 +211,25 @@ class _Writer:
         return topics[coin // 4 % len(topics)].format(topic=self.options.topic, q=question)
 
     def _filled(self, template: str, given: dict[str, str]) -> str:
-        text = template.format(**self._parts, **given)
+        text = template.format(**{**self._parts, **given})
         text = kinds.with_article(text, self._parts["kind"]) if "a {kind}" in template else text
-        return plural(text, self._parts["subject"]) if self.language.code == "en" else text
+        is_name = self.relation == "page"  # `What is Measures about?`
+        return kinds.plural(text, self._parts["subject"]) if self.language.code == "en" and not is_name else text
 
     @cached_property
     def _parts(self) -> dict[str, str]:
         """What stands for the names in braces of all templates."""
         fact, is_english = self.fact, self.language.code == "en"
-        subject = fact.subject if self.relation in UNQUOTED else quoted(fact.subject, self.language)
+        name = fact.subject.rstrip("!.") or fact.subject  # of a heading: `Keep it simple!`
+        name = name if fact.relation == "lead" else fact.subject
+        subject = name if self.relation in UNQUOTED else quoted(name, self.language)
         if fact.relation in ("command", "lead", "list") and self.relation in ("command", "purpose") and is_english:
             subject = as_purpose(subject) or subject
         if self.relation == "indirect":
-            subject = lowered(fact.subject)
+            subject = kinds.lowered(fact.subject)
         if is_english and self.relation in ("command", "purpose", "condition"):
             subject = as_mine(subject)
-        attribute = lowered(fact.attribute) if is_english else fact.attribute
+        attribute = kinds.lowered(fact.attribute) if is_english else fact.attribute
         value = f"`{fact.value}`" if fact.relation == "command" and "`" not in fact.value else fact.value
         is_quoted = fact.relation == "attribute" and self.relation != "count"
         return {
@@ -271,7 +268,7 @@ def _answers(fact: Fact, says: list[str], language: Language) -> list[str]:
         return [fact.value]
     if language.code == "en" and (needed := kinds.is_needed(fact)) is not None:
         return [f"{language.word('yes' if needed else 'no')} {fact.subject} is {fact.value.lower()}."]
-    attribute = lowered(fact.attribute) if language.code == "en" else fact.attribute
+    attribute = kinds.lowered(fact.attribute) if language.code == "en" else fact.attribute
     filled = [
         text.format(subject=fact.subject, value=fact.value, attribute=attribute, sentence=fact.sentence)
         for text in says

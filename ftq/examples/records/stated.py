@@ -14,7 +14,7 @@ from ftq.examples.records.given import LeftOut, Stated
 from ftq.facts import Cut, Fact, facts_of_json, facts_of_lines
 from ftq.facts.records.names import UNKNOWN, is_meant
 from ftq.facts.rules.data import Data
-from ftq.questions.refusals import words_of
+from ftq.questions.together import words_of
 
 PIECE = 1_000_000  # characters that are looked at for words at a time
 MOST_WORDS = 1_000_000  # of all documents that are held in memory

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ftq.facts.blocks import Block, Bullets, Code, Paragraph, Section
-from ftq.facts.checks import is_readable, points, words
+from ftq.facts.checks import is_closed, is_readable, points, points_inside, words
 from ftq.facts.fact import Fact
 from ftq.facts.place import Place
 from ftq.facts.rules.defaults import default_in, described
@@ -34,6 +34,10 @@ INTRODUCES = re.compile(
 )
 NAME = re.compile(r"[^\W\d_]{4,}")
 EXAMPLE = re.compile(r"(?:for|as an) (?:example|instance),? |e\.g\.,? ", re.IGNORECASE)
+BY = re.compile(r",? (?:with|by|using|via|e\.g\.?|for example|by running|as follows|like so|like this)$", re.IGNORECASE)
+NO_LABEL = frozenset(
+    {"with", "given", "as", "by", "for", "from", "in", "of", "on", "so", "to", "via", "where", "which"}
+)
 DO = re.compile(
     r"(?:you can |simply |just |then |now )?(?:use|run|type|enter|execute|call|add|try|do)\b"
     r"[^:]{0,80}? to ([^,:]{4,90})[:.]$",
@@ -90,12 +94,17 @@ def purpose_of(section: Section, code: Code, before: Block | None) -> str:
         return "" if "the following" in purpose else purpose
     lead = EXAMPLE.sub("", lead)
     if lead.endswith((":", "：")) and words(lead) <= 20 and not EMPTY_LEADS.match(lead):
-        lead = lead.rstrip(":： ")
+        lead = BY.sub("", lead.rstrip(":： "))
         purpose = as_purpose(lead)
-        if purpose or not (points(lead) or words(lead) < 3 or words(lead) > LABEL or set(lead) & set(",;.")):
+        if purpose or not (_is_open(lead) or words(lead) < 3 or words(lead) > LABEL or set(lead) & set(",;.")):
             return purpose or lead
     is_first = code is section.code and (code is section.blocks[0] or _belongs(f"{section.heading} {lead}", code))
     return as_purpose(section.heading) if is_first else ""
+
+
+def _is_open(label: str) -> bool:
+    """Whether the text is none by itself: `given these rules`, `with npm`."""
+    return points(label) or points_inside(label) or label.partition(" ")[0].lower() in NO_LABEL or not is_closed(label)
 
 
 def _belongs(lead: str, code: Code) -> bool:
@@ -149,7 +158,7 @@ def _comment(text: str) -> str:
         return ""
     return (
         (as_purpose(text, is_verb=True) or text)
-        if 2 <= words(text) <= 14 and is_readable(text) and not points(text)
+        if 2 <= words(text) <= 14 and is_readable(text) and not _is_open(text)
         else ""
     )
 

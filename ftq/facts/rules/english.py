@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ftq.facts.checks import known_words
+from ftq.facts.checks import is_closed, known_words, points_inside
 
 VERBS, NOUNS, DETERMINERS = known_words("verbs"), known_words("nouns"), known_words("determiners")
 
@@ -32,21 +32,22 @@ THIRD_PERSON = {_third(verb) for verb in VERBS - NOUNS} | {
     "keeps", "makes", "uses", "holds", "runs", "returns", "takes", "gets", "gives", "goes", "means", "says", "writes",
     "reads", "starts", "stops", "shows", "sends", "waits", "knows", "becomes", "works", "contains", "provides",
 }  # fmt: skip
+OF = re.compile(r" (?:for|of|in|on|with|by|from|to) ")
+PARTICLES = frozenset({"up", "out", "off", "down", "in", "on", "started"})  # `Setting Up`
+DANGLING = re.compile(r"\b(?:the|an?|and|or|of|with|from|into|than|e\.g)$|\b(?:like so|as follows)$", re.IGNORECASE)
 ANOTHER = re.compile(r"(?<=\band )\w+ing\b|(?<=\bor )\w+ing\b")  # `Pausing and resuming a run`
 SAYS = THIRD_PERSON | MORE_VERBS
 TAKES_TWO = re.compile(r"\s(?:you|we|i|they|it|he|she)\s", re.IGNORECASE)
 YOU_DO = re.compile(r"\byou (?:must|should|need|have to|will|may|can|could|first)\b")
 KINDS, HAVE = known_words("kinds"), ("has", "have", "had")
 PARTICIPLES, AFTER_PERFECT = known_words("participles"), known_words("prepositions") | DETERMINERS | {""}
-# Behind a verb: `will instruct you to`, `reschedule you.`
 ADDRESSED = re.compile(r"(?<=[a-z] )you(?= (?:to|with|about|when|from|if)\b|[.,;?!]|$)")
 AUXILIARIES = known_words("auxiliaries")
 NEGATIVE = re.compile(r"(?P<auxiliary>is|are|was|were|ca|could|must|should|wo|would|do|does)n['’]t|(?P<can>can)not")
-SINGULAR = frozenset({"lens", "series", "species", "news", "means", "https", "axis", "yes", "always", "does", "has"})
 BREAKS = known_words("breaks")
 ENDS_SUBJECT, IN_SUBJECT = BREAKS - {"you", "it", "they", "this"}, BREAKS - {"it", "they", "this"}
 BETWEEN, ARTICLES = known_words("between"), known_words("articles")
-LEADING = re.compile(r"(?P<lead>[A-Z][^,;:()]{2,80}), (?P<main>(?:[a-z`]|[A-Z]).+)")
+LEADING = re.compile(r"(?P<lead>[A-Z][^,;:()]{2,80}), (?:then )?(?P<main>(?:[a-z`]|[A-Z]).+)")
 CONDITIONS = known_words("conditions")
 ADVERBIAL = CONDITIONS | {"as", "under", "within", "upon", "throughout", "behind"}
 ORDERS, ORDERED = VERBS - NOUNS, DETERMINERS | {"sure", "certain"}
@@ -55,8 +56,8 @@ NO_LEAD = re.compile(
     r"(?:For (?:example|instance)|In (?:addition|other words|fact|that|this|short|general)|If (?:so|not))\b"
 )
 NO_SUBJECT_END = ARTICLES | {"to", "and", "or", "of", "in", "on", "by", "for", "with", "as"}
-NO_ONE = frozenset({"nobody", "nothing", "none", "neither", "no"})  # `Does nobody run it?`: yes or no may mean both
-DEEPEST = 9  # words before the verb at most
+DENIED = frozenset({"nobody", "nothing", "none", "neither", "no"})  # `Does nobody run it?`: yes or no may mean both
+DEEPEST = 9  # words before the verb
 NOT_SOON = re.compile(r"(?:\w+ )?(?:not|never) ")
 MORE_CLAUSES = re.compile(r"(?P<end>, (?:but|so|which|because|as|since)\b|[:;] )|(?:,? (?:and|or) |, )(?P<word>\w*)")
 CODE = re.compile(r"`[^`]*`")
@@ -75,7 +76,13 @@ def as_purpose(text: str, is_verb: bool = False) -> str:
             break
     first, _, rest = text.partition(" ")
     verb = GERUNDS.get(first.lower()) or (first.lower() if first.lower() in VERBS else "")
-    if not verb or not rest or len(text.split()) > 14 or (TAKES_TWO.search(f" {rest} ") and "you" not in rest):
+    if (
+        not verb
+        or not rest
+        or rest.lower() in PARTICLES
+        or len(text.split()) > 14
+        or (TAKES_TWO.search(f" {rest} ") and "you" not in rest)
+    ):
         return ""
     if "you" in rest and YOU_DO.search(rest):
         return ""  # `To solve this you must`
@@ -83,8 +90,10 @@ def as_purpose(text: str, is_verb: bool = False) -> str:
         return ""  # `Training guides`
     if verb == first.lower() and rest.split()[0].lower() in {"is", "are", "of", "for", "and", "or", "has", "was", "in"}:
         return ""  # a noun: `Release of ...`, `Cache and ...`
-    if not is_verb and first.lower() in ATTRIBUTIVE and rest.lower() in ATTRIBUTED:
-        return ""  # `Opening hours`
+    if not is_verb and first.lower() in ATTRIBUTIVE and OF.split(rest.lower(), maxsplit=1)[0] in ATTRIBUTED:
+        return ""  # `Opening hours`, `Blocking mode for DNS rules`
+    if DANGLING.search(text) or points_inside(text) or not is_closed(text):
+        return ""  # `Format the`, `Use these fields like so`
     is_noun = verb == first.lower() and verb in NOUNS and not is_verb
     if is_noun and rest.split()[0].lower() not in DETERMINERS and not rest.startswith("`"):
         return ""  # `Test prompts`
@@ -114,6 +123,7 @@ def as_mine(text: str) -> str:
     if "you" not in text:
         return text
     text = re.sub(r"\byour(self)?\b", lambda match: "myself" if match.group(1) else "my", text)
+    text = re.sub(r"\byou (?:are not|aren['’]t)\b", "I'm not", re.sub(r"\byou weren['’]t\b", "I wasn't", text))
     text = re.sub(r"\byou(?:['’]re| are)\b", "I'm", text)
     text = re.sub(
         r"\b(with|for|to|lets?|tells?|allows?|gives?|helps?|of|from|enables?|shows?|lead|require) you\b", r"\1 me", text
@@ -135,27 +145,6 @@ def as_serving(text: str, is_verb: bool = False) -> str:
         1 < len(lowest.split()) <= 12 and lowest.count("`") % 2 == 0 and not lowest.endswith((" a", " the", " of"))
     )
     return as_mine(f"{plain} {lowest}") if plain and is_whole else ""
-
-
-def plural(text: str, subject: str) -> str:
-    """`What are settings?`"""
-    if is_plural(subject):
-        for one, many in (("What is ", "What are "), ("What does ", "What do ")):
-            if text.startswith(f"{one}{subject}"):
-                return many + text[len(one) :]
-    return text
-
-
-def is_plural(name: str) -> bool:
-    """`settings`, `battery cells`; no `status`, no `DNS`, no code."""
-    last = name.rpartition(" ")[2]
-    is_word = len(last) > 3 and last[:1].isalpha() and last[1:].islower() and last not in SINGULAR
-    return is_word and last.endswith("s") and not last.endswith(("ss", "us", "is", "as", "ies's"))
-
-
-def lowered(text: str) -> str:
-    """`Default value` is `default value` inside a sentence; `URL` and `iOS` stay."""
-    return text[0].lower() + text[1:] if text[1:].islower() and not text.startswith("`") else text
 
 
 @dataclass(frozen=True)
@@ -234,8 +223,7 @@ def _with_auxiliary(lead: str, words: list[str], number: int, codes: list[str]) 
     auxiliary, rest = words[number].lower(), words[number + 1 :]
     negative = NEGATIVE.fullmatch(auxiliary)
     is_negative = negative is not None
-    if negative:
-        stem = negative["auxiliary"] or "can"
+    if negative and (stem := negative["auxiliary"] or "can"):
         auxiliary = {"ca": "can", "wo": "will"}.get(stem, stem)
     if rest and rest[0] == "not":
         is_negative, rest = True, rest[1:]
@@ -268,7 +256,7 @@ def _made(
         return None
     first = before[0].lower()
     is_adverbial = first in ADVERBIAL or (first.endswith("ly") and len(before) == 1)
-    if first in NO_ONE or (first in VERBS and before[1:] and before[1].lower() in ORDERED):
+    if first in DENIED or (first in VERBS and before[1:] and before[1].lower() in ORDERED):
         return None  # `Make sure the dates`
     if ("you" in before and len(before) > 1) or (not lead and (first in ORDERS or is_adverbial)):
         return None

@@ -8,6 +8,7 @@ from typing import Any
 
 from ftq.facts.checks import is_subject, words
 from ftq.facts.fact import Fact
+from ftq.facts.inline import inline
 from ftq.facts.marks import FRONT
 from ftq.facts.place import Place
 
@@ -39,7 +40,7 @@ def page(front: str, title: str, place: Place, lines: list[str]) -> Iterator[Fac
 
 def title_of(front: str) -> str:
     title = _data(front).get("title")
-    return " ".join(title.split()) if isinstance(title, str) and words(title) <= 12 else ""
+    return inline(title).flat if isinstance(title, str) and words(title) <= 12 else ""
 
 
 def _data(front: str) -> dict[str, Any]:

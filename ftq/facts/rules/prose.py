@@ -11,18 +11,22 @@ from ftq.facts.blocks import Paragraph
 from ftq.facts.checks import (
     CJK,
     EMPTY,
+    POINTING,
     RECENT,
+    is_closed,
     is_readable,
     is_sentence,
     is_subject,
     known_words,
     leads_elsewhere,
+    leads_on,
+    points_inside,
     words,
 )
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.place import Place, answer
-from ftq.facts.rules.english import SAYS, THIRD_PERSON, VERBS, as_purpose
+from ftq.facts.rules.english import AUXILIARIES, BREAKS, HAVE, SAYS, THIRD_PERSON, VERBS, as_purpose
 from ftq.facts.rules.terms import named
 from ftq.facts.text.signs import ENDS, QUESTIONS, asks
 
@@ -58,14 +62,16 @@ OPENING = re.compile(
     rf"(?:is|are|has|have|can|cannot|must|may|will|should|does|was|were|needs|{'|'.join(sorted(THIRD_PERSON))}) "
 )
 CODE = re.compile(r"`[^`]{1,50}`")
-DEFINES = re.compile(r"[^:]{1,60}: ")  # rule D's
+DEFINES = re.compile(r"[^:]{1,60}: |`[^`]{1,60}` [-–—]{1,3} ")  # rule D's
 NO_THING = known_words("no_thing")
+NO_ONES = POINTING | VERBS | {"ihnen", "ihre", "ihrem", "ihren", "ihrer"}  # words with a capital that name nothing
 LITERALS = frozenset({"true", "false", "null", "none", "undefined", "nil", "yes", "no", "0", "1"})
 EMOJI = re.compile(r":[a-z]{2,20}(?:_[a-z]{1,20}){0,3}:\s")
 TIES = re.compile(
     r"(?:Additionally|Also|Furthermore|Moreover|In addition|Of course), (?=\w|`)|"
     r"(?:(?:Please )?(?:[Nn]ote|[Kk]eep in mind|[Bb]e aware|[Rr]emember),? that|Please) (?=[a-z`])"
 )
+PART = re.compile(r"(?:[Ww]hich|[Ww]ho|Whose|Where|they|it|that|and|or|but) ")  # of a sentence
 HEADING, LONGEST = 8, 40  # words of a heading, and of a sentence that needs one
 SENTENCES = 60  # of a section that are read for S and B
 
@@ -114,8 +120,9 @@ def _paragraphs(place: Place, rule: str) -> Iterator[Paragraph]:
 @lru_cache(RECENT)
 def _is_told(text: str) -> bool:
     """A sentence that says something by itself, and has a subject."""
-    if text.partition(" ")[0] in SAYS:
-        return False
+    first, second, *_ = *text.split(" ", 2), ""
+    if (first.lower() in SAYS or first == "Defaults") and second not in AUXILIARIES and second not in HAVE:
+        return False  # `Defaults to 30 days.`
     return (
         text[-1] in ENDS
         and text[-1] not in QUESTIONS
@@ -134,7 +141,7 @@ def _stated(place: Place, sentence: Sentence) -> Iterator[Fact]:
         yield place.fact("S", "purpose", purpose, text, line, sentence=text)
     elif (match := CONDITION.match(text)) and len(match.group(2).split()) >= 3:
         condition = f"{match.group(1).lower()} {match.group(2)}"
-        if NO_CONDITION.search(condition) is None:
+        if NO_CONDITION.search(condition) is None and is_closed(condition):
             yield place.fact("S", "condition", condition, text, line, sentence=text)
     elif (match := CODE_DOES.match(text)) and match.group(2) not in {
         "and",
@@ -191,11 +198,14 @@ def plain(place: Place) -> Iterator[Fact]:
     for paragraph in _paragraphs(place, "P"):
         for sentence in paragraph.sentences:
             text, line = _by_itself(EMOJI.sub("", sentence.text)), sentence.line
-            if _is_told(text) and not (is_code and text.partition(" ")[0].lower() in VERBS):
+            if leads_on(sentence.text):
+                continue
+            is_alone = _is_told(text) and not points_inside(text)
+            if is_alone and not (is_code and text.partition(" ")[0].lower() in VERBS):
                 asked = _blank(text, paragraph.inline.bolds)
                 yield place.fact("P", "said", text, text, line, sentence=text, attribute=asked)
             elif names and _is_bound(text):
-                yield place.fact("P", "said", text, text, line, sentence=text, kind=heading.rstrip("?:. "))
+                yield place.fact("P", "said", text, text, line, sentence=text, kind=heading.rstrip("?:.! "))
 
 
 def _by_itself(text: str) -> str:
@@ -206,7 +216,7 @@ def _by_itself(text: str) -> str:
 
 def _is_bound(text: str) -> bool:
     """A sentence that says something under its heading only."""
-    is_long = 5 <= words(text) <= LONGEST and text[0].isalnum()
+    is_long = 5 <= words(text) <= LONGEST and text[0].isalnum() and not PART.match(text)
     return is_long and is_readable(text) and not (EXAMPLE.match(text) or DEFINES.match(text) or leads_elsewhere(text))
 
 
@@ -215,7 +225,7 @@ def term(place: Place) -> Iterator[Fact]:
     for paragraph in place.section.paragraphs:
         place.cut(paragraph.line, "sentence for rule B", len(paragraph.sentences) - SENTENCES)
         for sentence in paragraph.sentences[:SENTENCES]:
-            if words(sentence.text) >= 6 and _is_told(sentence.text):
+            if words(sentence.text) >= 6 and _is_told(sentence.text) and not leads_on(sentence.text):
                 blank = _blank(sentence.text, paragraph.inline.bolds)
                 if blank and sentence.text.count(blank) == 1:
                     yield place.fact("B", "term", blank, blank, sentence.line, sentence=sentence.text)
@@ -235,9 +245,10 @@ def _blank(text: str, bolds: tuple[str, ...]) -> str:
             return code.group()
     bold = next((bold for bold in bolds if is_subject(bold, 3) and _is_whole(bold, text)), "")
     has_names = not bold and text[1:] != text[1:].lower()
-    name = NAME.search(text) if has_names else None
+    name = next((name for name in NAME.finditer(text) if name[0].lower() not in NO_ONES), None) if has_names else None
     thing = OPENING.match(text)
-    return bold or (name.group() if name else thing.group(1) if thing else "")
+    is_thing = thing is not None and not any(word in BREAKS for word in thing.group(1).split())
+    return bold or (name.group() if name else thing.group(1) if thing and is_thing else "")
 
 
 def _is_whole(name: str, text: str) -> bool:

@@ -51,7 +51,7 @@ def _caption(before: Block | None, after: Block | None) -> str:
 
 
 def _rows(place: Place, table: Table) -> Iterator[Fact]:
-    headers = [header.inline.flat.strip("`: ") for header in table.header]
+    headers = [_header(header.inline.flat.strip(": ")) for header in table.header]
     names = _naming(headers, table.rows)
     first = names[0]
     if len(table.rows) > ROWS:
@@ -68,6 +68,11 @@ def _rows(place: Place, table: Table) -> Iterator[Fact]:
             if _is_value(value := _value(cell)):
                 yield from _facts(place, kind, subject, header, value, cell.line, about)
             yield from _items(place, kind, subject, header, cell)
+
+
+def _header(text: str) -> str:
+    """Without the ticks of code, if it is nothing else."""
+    return text.strip("`") if text.count("`") <= 2 and text.startswith("`") and text.endswith("`") else text
 
 
 def _is_told(column: int, header: str, names: tuple[int, ...]) -> bool:

@@ -9,6 +9,7 @@ from ftq.facts.text.blobs import is_text, without_blobs, without_colours, withou
 from ftq.facts.text.fences import closes, opened
 from ftq.facts.text.ticks import Ticks
 
+TITLED = "\1"  # before the title of what follows
 NOT_TEXT = "character of pictures, keys and dumps"
 UNCLOSED = "line in a comment that nothing closes"
 # What a generator reads and no reader sees -> what ends it. `{# ` is Jinja's, `{{#` mdBook's, `{{!` Handlebars's.
@@ -172,7 +173,8 @@ class _Reader:
                 ):
                     return "".join(pieces) + "\n" * text.count("\n", mark.start()), until
                 at = end.end() if end else mark.end()
-                pieces.append(_words(text[mark.start() : at], name) if end else mark[0])
+                is_line = not text[line : mark.start()].strip() and text[at : at + 1] in ("", "\n")
+                pieces.append(_words(text[mark.start() : at], name, is_line) if end else mark[0])
         return "".join([*pieces, text[at:]]), None
 
     def _closing(self, until: re.Pattern[str], text: str, start: int) -> re.Match[str] | None:
@@ -219,10 +221,10 @@ def _is_written(text: str, mark: re.Match[str]) -> bool:
     return text[mark.start() - 1 : mark.start()] in ("(", '"', "'", "=") or text.startswith("/*", mark.end())
 
 
-def _words(hidden: str, name: str) -> str:
-    """What a reader sees of it: a title, a caption; and its ends of lines."""
+def _words(hidden: str, name: str, is_line: bool) -> str:
+    """What a reader sees of it: a title, a caption; and its ends of lines. `is_line`: nothing else stands there."""
     told = "" if name in COMMENTS else telling(hidden)
-    return told + "\n" * hidden.count("\n")
+    return (TITLED if told and is_line else "") + told + "\n" * hidden.count("\n")
 
 
 def telling(tag: str) -> str:

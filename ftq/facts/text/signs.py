@@ -22,10 +22,11 @@ PAUSES = "，、；：､︐︑︓︔﹐﹑﹔﹕\u060c\u061b\u1363\u1364\u1365\
 CLOSERS = "\"'”’»」』）】〉》〕］)]"
 UNSPACED = f"{WIDE}\uff1f"  # after which the next sentence begins at once
 SURE = "".join(sign for sign in STOPS + WIDE + QUESTIONS if sign not in "?\u037e")  # that end nothing but sentences
+_NAME = r"[a-z]{0,15}(?:[A-Z][a-z]|\.[a-z]{2})"  # that begins small: `mdBook`, `llama.cpp`
 END_OF_SENTENCE = re.compile(
-    rf"[.!?\u037e…]{{1,5}}[{re.escape(CLOSERS)}]{{0,3}}\s+(?![a-zà-þа-я])|[{SURE}]{{1,5}}[{re.escape(CLOSERS)}]{{0,3}}\s*"
+    rf"[.!?\u037e…]{{1,5}}[{re.escape(CLOSERS)}]{{0,3}}\s+(?:(?![a-zà-þа-я])|(?={_NAME}))|[{SURE}]{{1,5}}[{re.escape(CLOSERS)}]{{0,3}}\s*"
 )
-END_IN_ASCII = re.compile(r"[.!?]{1,5}[\"')\]]{0,3}\s+(?![a-z])")  # what is left of it there
+END_IN_ASCII = re.compile(rf"[.!?]{{1,5}}[\"')\]]{{0,3}}\s+(?:(?![a-z])|(?={_NAME}))")  # what is left of it there
 _MARKS = tuple(QUESTIONS)
 _GREEK = re.compile(r"[\u0370-\u03ff\u1f00-\u1fff]\W*;$")
 _ARMENIAN, _ADLAM = "\u055e", "\U0001e95f"  # above the word that is asked for; at the beginning
