@@ -58,6 +58,7 @@ def test_a_sentence_is_asked_without_what_ties_its_clauses(sentence: str, asked:
         ("The mill writes `a/rye.csv`, `b/oats.csv` and `wheat.csv` for the baker.", "which file or folder"),
         ("The sacks come with labels, e.g. numbers, on the northern side.", r"\be\.g\b(?!\.)"),
         ("The sacks stand beside room(s) of the oldest northern wheel.", r"room\(s(?!\))"),
+        ("The sacks stand beside (re-)ground rye for [MILL]'s baker.", r"re-\)|MILL\]"),
         ("Sacks of sacks hold grain that has been ground twice.", r"[Ss]acks sacks"),
         ("A worker that has another wheel turns it again at the gate.", "worker that"),
         ("They rest, and the wheel turns on the telling call of,", r"telling"),
@@ -115,6 +116,10 @@ def test_what_counts_as_a_name_only_under_its_heading_is_asked_with_it() -> None
     [
         ("```sh\n# with npm\nnpm install mill\n```\n", "with npm"),
         ("For example, given these wheels and that grain:\n\n```toml\na = 1\n```\n", "given these"),
+        (
+            "You may see lines of the wheel like:\n\n```text\na\n```\n\nSee wheels like:\n\n```toml\na = 1\n```\n",
+            "wheels like",
+        ),
         ("Format the:\n\n```sh\nmkfs /dev/x\n```\n", "format the"),
         ("Confirm by looking at the wheel, e.g:\n\n```sh\nmill look\n```\n", r"e\.g\b"),
         ('Use the "mill" protocol) in your project:\n\n```sh\nmill add\n```\n', r"protocol\)"),

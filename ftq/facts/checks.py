@@ -21,9 +21,9 @@ UNSPACED = re.compile(r"[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff]")  # Thai, Lao
 CODE = re.compile(r"`[^`]{0,500}`")
 OPEN_ENDS = ",;，；、"  # behind which something else must follow
 MARKS = "*{<>]_"  # with one of which markup is written
-# `**`, `*x*`, `[x](y)`, `{* include *}`, `{{ x }}`, `</b>`, `<https://...>`, reStructuredText's `>`__`.
+# `**`, `*x*`, `[x](y)`, `{* include *}`, `</b>`, `<https://...>`, reStructuredText's `>`__`.
 MARKUP = re.compile(
-    r"\*\*|(?<![\w*])\*\w[^*]*\w\*(?![\w*])|\]\(|\{[*%{]|[*%}]\}|</[a-z]{1,10}>|"
+    r"\*\*|(?<![\w*])\*\w[^*]*\w\*(?![\w*])|\]\(|\{[*%]|[*%]\}|</[a-z]{1,10}>|"
     r"<(?:b|br|code|em|i|p|strong)>|<https?:|>`?_"
 )
 NO_NAME = f"{ENDS}{PAUSES}:;,："  # what no name ends with
@@ -78,6 +78,8 @@ POINTS_INSIDE = re.compile(
     r"\b(?:helps?|lets?|from|with|of|for|to|by|between|use) them\b|\AThe (?:same|latter|former|other|others) ",
     re.IGNORECASE,
 )
+MAY_POINT = (" this", " these", " those", " that ", " them", "The ", " This", " These", " Those", " That ")
+MAY_LEAD = ("You ", "To ", "Please ", "We rec", "More ", "Further ", "Additional ", "Let", "This ", "The ", "Read")
 # What only tells where more is said.
 LEADS_ON = re.compile(
     r"(?:You (?:can|could|may|will|should)|To|Please|We recommend) (?:also )?(?:read|find|learn|see|check)(?:ing)?"
@@ -155,12 +157,12 @@ def points(text: str) -> bool:
 
 def points_inside(text: str) -> bool:
     """Whether something in the sentence was named before it: `Use this for ...`, `... in these cases`."""
-    return POINTS_INSIDE.search(text) is not None
+    return any(map(text.__contains__, MAY_POINT)) and POINTS_INSIDE.search(text) is not None
 
 
 def leads_on(text: str) -> bool:
     """Whether the sentence says no more than where something is said."""
-    return LEADS_ON.match(text) is not None
+    return text.startswith(MAY_LEAD) and LEADS_ON.match(text) is not None
 
 
 def is_subject(text: str, longest: int = 6) -> bool:

@@ -183,8 +183,9 @@ class _Reader:
             self.pieces.append(ticks if len(ticks) > 1 else "'")
             return end
         code = " ".join(self.source[end:closing].replace("`", "'").split())
-        after, link = closing + len(ticks), NAMED.fullmatch(code)
-        role = ROLE.search(self.pieces[-1]) if self.pieces else None
+        after = closing + len(ticks)
+        link = NAMED.fullmatch(code) if code[-1:] == ">" else None
+        role = ROLE.search(self.pieces[-1]) if self.pieces and self.pieces[-1][-1:] == ":" else None
         if role:
             self.pieces[-1] = self.pieces[-1][: role.start()]
         if link and (role or self.source.startswith("_", after)):

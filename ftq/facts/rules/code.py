@@ -10,7 +10,7 @@ from ftq.facts.checks import is_closed, is_readable, points, points_inside, word
 from ftq.facts.fact import Fact
 from ftq.facts.place import Place
 from ftq.facts.rules.defaults import default_in, described
-from ftq.facts.rules.english import as_purpose
+from ftq.facts.rules.english import DANGLING, as_purpose
 from ftq.facts.rules.terms import option_name
 
 SHELLS = frozenset(
@@ -104,6 +104,8 @@ def purpose_of(section: Section, code: Code, before: Block | None) -> str:
 
 def _is_open(label: str) -> bool:
     """Whether the text is none by itself: `given these rules`, `with npm`."""
+    if DANGLING.search(label):
+        return True
     return points(label) or points_inside(label) or label.partition(" ")[0].lower() in NO_LABEL or not is_closed(label)
 
 
