@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ftq.facts.blocks import Block, Bullets, Code, Paragraph, Section
-from ftq.facts.checks import is_closed, is_readable, points, points_inside, words
+from ftq.facts.checks import is_closed, is_readable, known_words, points, points_inside, words
 from ftq.facts.fact import Fact
 from ftq.facts.place import Place
 from ftq.facts.rules.defaults import default_in, described
@@ -35,9 +35,7 @@ INTRODUCES = re.compile(
 NAME = re.compile(r"[^\W\d_]{4,}")
 EXAMPLE = re.compile(r"(?:for|as an) (?:example|instance),? |e\.g\.,? ", re.IGNORECASE)
 BY = re.compile(r",? (?:with|by|using|via|e\.g\.?|for example|by running|as follows|like so|like this)$", re.IGNORECASE)
-NO_LABEL = frozenset(
-    {"with", "given", "as", "by", "for", "from", "in", "of", "on", "so", "to", "via", "where", "which"}
-)
+NO_LABEL = known_words("no_label")
 DO = re.compile(
     r"(?:you can |simply |just |then |now )?(?:use|run|type|enter|execute|call|add|try|do)\b"
     r"[^:]{0,80}? to ([^,:]{4,90})[:.]$",

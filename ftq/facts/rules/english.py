@@ -34,7 +34,9 @@ THIRD_PERSON = {_third(verb) for verb in VERBS - NOUNS} | {
 }  # fmt: skip
 OF = re.compile(r" (?:for|of|in|on|with|by|from|to) ")
 PARTICLES = frozenset({"up", "out", "off", "down", "in", "on", "started"})  # `Setting Up`
-DANGLING = re.compile(r"\b(?:the|an?|and|or|of|with|from|into|than|like|e\.g)$|\b(?:like so|follows)$", re.IGNORECASE)
+DANGLING = re.compile(
+    r"\b(?:the|an?|and|or|of|for|with|from|into|than|like|e\.g)$|\b(?:like so|follows)$", re.IGNORECASE
+)
 ANOTHER = re.compile(r"(?<=\band )\w+ing\b|(?<=\bor )\w+ing\b")  # `Pausing and resuming a run`
 SAYS = THIRD_PERSON | MORE_VERBS
 TAKES_TWO = re.compile(r"\s(?:you|we|i|they|it|he|she)\s", re.IGNORECASE)

@@ -64,7 +64,9 @@ OPENING = re.compile(
 CODE = re.compile(r"`[^`]{1,50}`")
 DEFINES = re.compile(r"[^:]{1,60}: |`[^`]{1,60}` [-–—]{1,3} ")  # rule D's
 NO_THING = known_words("no_thing")
-NO_ONES = POINTING | VERBS | {"ihnen", "ihre", "ihrem", "ihren", "ihrer"}  # words with a capital that name nothing
+NO_ONES = (
+    POINTING | VERBS | BREAKS | {"ihnen", "ihre", "ihrem", "ihren", "ihrer"}
+)  # words with a capital that name nothing
 LITERALS = frozenset({"true", "false", "null", "none", "undefined", "nil", "yes", "no", "0", "1"})
 EMOJI = re.compile(r":[a-z]{2,20}(?:_[a-z]{1,20}){0,3}:\s")
 TIES = re.compile(
@@ -174,7 +176,7 @@ def _does(place: Place, sentence: Sentence, match: re.Match[str]) -> Iterator[Fa
         return
     kind = "option" if name.startswith("`-") else ""
     attribute = ""
-    if verb.endswith("s") and (verb[:-1] in VERBS or verb[:-2] in VERBS):
+    if verb.endswith("s") and (verb[:-1] in VERBS or verb[:-2] in VERBS) and not set(match.group(3)) & set(";:—"):
         attribute = f"{verb} {match.group(3)}".rstrip(".")
     yield place.fact("S", "meaning", name, sentence.text, sentence.line, sentence.text, attribute, kind)
 

@@ -173,7 +173,7 @@ class _Reader:
                 ):
                     return "".join(pieces) + "\n" * text.count("\n", mark.start()), until
                 at = end.end() if end else mark.end()
-                is_line = not text[line : mark.start()].strip() and text[at : at + 1] in ("", "\n")
+                is_line = not text[line : mark.start()].strip() and text[at : at + 1] == "\n"
                 pieces.append(_words(text[mark.start() : at], name, is_line) if end else mark[0])
         return "".join([*pieces, text[at:]]), None
 
@@ -222,7 +222,7 @@ def _is_written(text: str, mark: re.Match[str]) -> bool:
 
 
 def _words(hidden: str, name: str, is_line: bool) -> str:
-    """What a reader sees of it: a title, a caption; and its ends of lines. `is_line`: nothing else stands there."""
+    """What a reader sees of it: a title, a caption; and its ends of lines. `is_line`: it is a line above others."""
     told = "" if name in COMMENTS else telling(hidden)
     return (TITLED if told and is_line else "") + told + "\n" * hidden.count("\n")
 
