@@ -6,10 +6,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cli_tools import ok, run
+from cli_tools import Store, ok, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pages import Tags
@@ -20,6 +22,7 @@ from ftq.check.near import Near
 from ftq.check.page import page
 from ftq.check.secrets import masked, secrets
 from ftq.check.survey import Survey
+from ftq.client.submit import look_over
 from ftq.errors import UserError
 from ftq.examples import recall
 from ftq.examples.dataset import Examples, questions_of
@@ -27,6 +30,8 @@ from ftq.examples.read import read
 from ftq.examples.records.given import Candidate, LeftOut
 from ftq.examples.report import DatasetReport
 from ftq.examples.split import Example, Row
+from ftq.files.run_dir import RunDir, write_json
+from ftq.files.snapshot import snapshot
 from ftq.report.inputs import dataset as dataset_of
 from ftq.spec.options import parse
 
@@ -425,6 +430,27 @@ def test_too_few_questions_to_judge_by_are_told_before_the_training(home: Path, 
     raised = told(small, "--set", "eval_questions=1")
     assert [text.split(". ")[0] for text in raised] == [line.split(". ")[0].replace("2 questions", "1 question")] * 3
     assert all("anything. Raise eval_questions (now 1). Add" in text for text in raised)
+
+
+def test_what_an_earlier_run_found_is_not_said_of_other_options(tmp_path: Path, store: Store) -> None:
+    """With other options prepare makes other rows, and other questions test them."""
+    folder = write(tmp_path / "docs", {"a.md": PORTS.format(web=80)})
+    documents = snapshot(folder, None)
+    spec = parse({"model": "smollm2-135m", "documents": str(folder), "valid_fraction": 0.5}).model_dump()
+    store.runs.create("aaaa1111", "one", spec, documents.hash)
+    dataset = RunDir(store.home / "aaaa1111").dataset
+    dataset.mkdir(parents=True)
+    write_json(
+        dataset / "report.json", {"findings": [asdict(Finding("warning", "Odd", "Mend", ("a.md",)))], "tested": 3}
+    )
+    few = "only 3 questions will test what the model learned"
+
+    def told(**options: Any) -> str:
+        return " ".join(look_over({**spec, **options}, documents, store.home, store.runs)[0])
+
+    assert told().startswith("Odd. ") and few in told(promote="never")
+    for other in ({"epochs": 5.0}, {"seed": 1}, {"model": "qwen3-0.6b"}, {"max_seq_length": 512}, {"strict": True}):
+        assert "Odd" not in told(**other) and few not in told(**other), other
 
 
 def test_of_a_large_folder_submit_looks_for_one_example(tmp_path: Path) -> None:

@@ -144,7 +144,8 @@ class Client(RunFiles):
     def look_over(self, spec: dict[str, Any], documents: Snapshot) -> tuple[list[str], Check | None]:
         """(what is wrong with the documents of `dry_run`, in a line; what they would teach, where that was looked at).
 
-        They aren't where they are many, or where an earlier run has. UserError if nothing can be learned from them.
+        They aren't where they are many, or where an earlier run with these options has. UserError if nothing can be
+        learned from them.
         """
         store = self.store if self.has_database() else None
         if store and self._bucket:

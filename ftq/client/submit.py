@@ -148,13 +148,13 @@ def look_over(
 ) -> tuple[list[str], Check | None]:
     """(a line on what is wrong with the documents, if anything is; what they would teach, where that was looked at).
 
-    They aren't where they are many, which is said, or where an earlier run has. UserError if nothing can be learned
-    from them.
+    They aren't where they are many, which is said, or where an earlier run with these options has. UserError if nothing
+    can be learned from them.
     """
     from ftq.check.check import quick
     from ftq.spec.options import parse
 
-    folder, checked, known = spec["documents"], None, _known(documents, home, store)
+    folder, checked, known = spec["documents"], None, _known(spec, documents, home, store)
     findings, tested = known or ([], None)
     if known is None and (checked := quick(Path(folder), documents.bytes, parse(spec), home)):
         findings, tested = checked.of("warning"), checked.report.tested
@@ -178,12 +178,16 @@ def _few(tested: int | None, spec: dict[str, Any]) -> tuple[str, str] | None:
     return None if tested is None else few_ahead(tested, number, spec)
 
 
-def _known(documents: Snapshot, home: Path, store: Reads | None) -> tuple[list[Finding], int | None] | None:
-    """The warnings that an earlier run of these very documents had, if there is one, and its questions that test."""
+def _known(
+    spec: dict[str, Any], documents: Snapshot, home: Path, store: Reads | None
+) -> tuple[list[Finding], int | None] | None:
+    """The warnings that an earlier run had, and its questions that test, if one made the same of these documents."""
     from ftq.check.findings import warnings_in
+    from ftq.plan.forecast import DECIDING
 
+    deciding = ("model", "max_seq_length", *DECIDING)
     for run in store.all(RUNS) if store else []:
-        if run.documents_hash == documents.hash:
+        if run.documents_hash == documents.hash and all(run.spec.get(name) == spec[name] for name in deciding):
             with suppress(*UNREADABLE):  # not prepared, or by another version
                 return warnings_in(run_dir.run_dir(home, run.id).path / TELLS)
     return None
