@@ -402,6 +402,32 @@ def test_submit_says_in_a_line_what_check_would_warn_of(documents: Path) -> None
     assert line in ok("submit", "--model", "smollm2-135m", "--dry-run").stderr
 
 
+def test_submit_refuses_what_strict_would_fail_on(home: Path, documents: Path) -> None:
+    """Of the documents and of what is measured on, however many they are; check tells it as an error."""
+    held_out = write(documents.parent / "held", {"v.ndjson": '{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n'})
+    options = ("--set", "strict=true", "--set", f"validation={held_out}")
+    wrong = "Unexpected file format, expected either prompt/completion pairs or chat messages."
+    hint = "or leave out strict=true: it takes chats, and prompts with their completions, alone."
+
+    def refused(line: int, path: Path) -> None:
+        message, fix = f"Invalid file format. Line {line}, {wrong}", f"Correct {path}, {hint}"
+        for more in ([], ["--dry-run"]):
+            result = run("submit", "--model", "smollm2-135m", *options, *more)
+            assert (result.exit_code, result.stderr) == (2, f"Error: {message}\n{fix}\n")
+        checked = run("check", str(documents), *options, "--json")
+        errors = [one for one in json.loads(checked.stdout)["findings"] if one["level"] == "error"]
+        assert (checked.exit_code, [(one["message"], one["fix"]) for one in errors]) == (1, [(message, fix)])
+
+    refused(2, held_out / "v.ndjson")
+    (documents / "notes.jsonl").write_text('{"question": "q", "answer": "a"}\n{"question": \n')
+    (documents / "large.md").write_text("A line more.\n" * (QUICK // 12))
+    refused(1, documents / "notes.jsonl")
+    assert not [path for path in home.glob("*") if path.is_dir()]
+    (documents / ".ftqignore").write_text("*.jsonl\n")
+    (held_out / "v.ndjson").write_text('{"prompt": "a", "completion": "b"}\n')
+    ok("submit", "--model", "smollm2-135m", *options)
+
+
 def test_submit_says_that_it_has_not_looked_through_large_documents(documents: Path) -> None:
     (documents / "c.docx").write_bytes(b"damaged")
     (documents / "d.txt").write_text("One line more.\n" * (QUICK // 14))

@@ -15,6 +15,7 @@ from ftq.examples import json_records
 from ftq.examples.json_records import Malformed
 from ftq.examples.records.called import line_of
 from ftq.examples.records.checked import SPEAKERS
+from ftq.files import snapshot
 
 ROLES = tuple(SPEAKERS)  # a role may be anything, also what no dictionary takes as a key
 # A message's keys, as OpenAI has them, and Axolotl's `train`. A null is as good as no key.
@@ -33,6 +34,14 @@ class Fault:
 
     line: int
     message: str
+
+
+def first_fault(folder: Path, home: Path | None = None) -> tuple[Path, Fault] | None:
+    """(file, fault) of the first line that can't be learned in the documents' JSON Lines. `home` as for a snapshot."""
+    for path, reason in snapshot.walk(folder, home):
+        if not reason and json_records.is_lines(path) and (fault := fault_in(path)):
+            return path, fault
+    return None
 
 
 def fault_in(path: Path, most: int | None = None) -> Fault | None:

@@ -139,6 +139,8 @@ def check(options: dict[str, Any], home: Path, progress: Callable[[float], None]
         error.hint = error.hint.replace("--documents DIR", "ftq check DIR")
         raise
     checked = checking.check(Path(spec["documents"]), parse({**spec, "model": model}), home, progress)
+    if fault := _fault(spec, home):
+        checked = checked.with_finding("error", *fault)
     few = _few(checked.report.tested, spec)
     return checked.with_finding("warning", *few) if few else checked
 
@@ -149,12 +151,14 @@ def look_over(
     """(a line on what is wrong with the documents, if anything is; what they would teach, where that was looked at).
 
     They aren't where they are many, which is said, or where an earlier run with these options has. UserError if nothing
-    can be learned from them.
+    can be learned from them, or where prepare would fail on a line.
     """
     from ftq.check.check import quick
     from ftq.spec.options import parse
 
     folder, checked, known = spec["documents"], None, _known(spec, documents, home, store)
+    if known is None and (fault := _fault(spec, home)):
+        raise UserError(*fault)
     findings, tested = known or ([], None)
     if known is None and (checked := quick(Path(folder), documents.bytes, parse(spec), home)):
         findings, tested = checked.of("warning"), checked.report.tested
@@ -165,6 +169,19 @@ def look_over(
     if known is None and checked is None:
         lines = [f"{size(documents.bytes)} of documents are too much to look for faults in them now: {command} does"]
     return [*lines, *([". ".join(few)] if few else [])], checked
+
+
+def _fault(spec: dict[str, Any], home: Path) -> tuple[str, str] | None:
+    """(what is wrong, what to do) of the first line on which prepare would fail; None if there is none."""
+    from ftq.check.chats import first_fault
+
+    folders = (spec["documents"], spec["validation"]) if spec["strict"] else ()
+    for folder in filter(None, folders):
+        if found := first_fault(Path(folder), home):
+            path, fault = found
+            hint = "or leave out strict=true: it takes chats, and prompts with their completions, alone."
+            return fault.message, f"Correct {path}, {hint}"
+    return None
 
 
 def _few(tested: int | None, spec: dict[str, Any]) -> tuple[str, str] | None:

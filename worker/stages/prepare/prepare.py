@@ -162,10 +162,9 @@ def _check_rows(model_dir: Path, spec: RunSpec, report: Report) -> None:
 def _check_lines(run: RunDir) -> None:
     """Every line of every file of JSON Lines can be learned, or measured on. UserError names the first that can't."""
     for about, folder in (("training", run.documents), ("validation", run.validation)):
-        for path in sorted(folder.rglob("*.jsonl")) if folder.is_dir() else ():
-            if fault := chats.fault_in(path):
-                hint = f"Correct {path.relative_to(run.path)}, and submit it again."
-                raise UserError(fault.message, hint, about)
+        if found := chats.first_fault(folder):
+            path, fault = found
+            raise UserError(fault.message, f"Correct {path.relative_to(run.path)}, and submit it again.", about)
 
 
 def _left_out(run: RunDir) -> list[Skipped]:
