@@ -496,6 +496,8 @@ def test_a_plan_compared() -> None:
         "seconds": {"predicted": 60.0, "measured": 70.0, "error": 0.1667},
     }
     resumed = changed("measured", steps=40, seconds=36.0, peak=None)
-    assert calibration.compare(resumed) == {"seconds": {"predicted": 30.0, "measured": 36.0, "error": 0.2}}
+    assert calibration.compare(resumed) == {"seconds": {"predicted": 24.0, "measured": 36.0, "error": 0.5}}
+    started = {**resumed, "predicted": {**PLAN["predicted"], "starting": 10.0}}
+    assert calibration.compare(started) == {"seconds": {"predicted": 30.0, "measured": 36.0, "error": 0.2}}
     for nothing in (None, {}, {"message": "m"}, {**PLAN, "measured": None}):
         assert calibration.compare(nothing) == {}

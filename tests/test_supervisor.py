@@ -25,6 +25,7 @@ from ftq.client import view
 from ftq.errors import LeaseLost, RunError, Unavailable
 from ftq.evaluation.evaluation import Asked, Evaluation, Kind, Question, Said, Scores, Verdict
 from ftq.files.run_dir import STAGES, RunDir, write_json
+from ftq.plan import calibration
 from ftq.plan.plan import Handover, Plan
 from ftq.settings import Settings
 from ftq.spec.options import parse
@@ -207,6 +208,24 @@ def test_a_training_run_from_the_cache_shows_the_loss_of_the_one_that_was_taken(
     assert {view.remark(one.stage("train")) for one in cached} == {
         "cached: its inputs haven't changed; step 4, loss 0.250"
     }
+
+
+def test_what_a_paused_attempt_measured_is_not_compared_with_the_plan_of_the_cache(rig: Rig) -> None:
+    plan = {"engine": "trl", "steps": 100, "predicted": {"peak": 1000, "seconds": 180.0, "step_seconds": 1.7}}
+    for name, steps in (("r", 100), ("s", 40)):
+        rig.submit(name, max_steps=4)
+        assert rig.supervisor.run(name, "prepare", 1) is True
+        token = rig.store.claim(name, "train", 1, WORKER, 60)
+        assert token
+        rig.store.plan(token, "a plan", {**plan, "measured": {"seconds": 67.0, "steps": steps}})
+        rig.store.release(token, "paused", "paused")
+        if name == "r":
+            assert rig.supervisor.run("r", "train", 2) is True
+    assert rig.supervisor.run("s", "train", 2) is True
+    trained, cached = (rig.store.get(name).stage("train") for name in ("r", "s"))
+    assert (trained.cached, cached.cached) == (False, True)
+    assert calibration.compare(trained.plan)
+    assert cached.plan and calibration.compare(cached.plan) == {}
 
 
 def test_what_is_said_while_files_are_sent_leaves_the_loss_of_the_cache(

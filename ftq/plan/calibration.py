@@ -109,13 +109,15 @@ def _alike(record: dict[str, Any], model: str, documents_hash: str | None) -> st
 def compare(record: dict[str, Any] | None) -> dict[str, dict[str, float]]:
     """{"peak", "seconds", "starting": {"predicted", "measured", "error"}} for what was measured.
 
-    An error of 0.1 is 10 % more than predicted. A resumed run is measured, and compared, from where it went on.
+    An error of 0.1 is 10 % more than predicted. A resumed run is measured, and compared, from where it went on:
+    with the time to start, and its share of the steps and evaluations.
     """
     predicted, measured = _both(record)
     if record is None or not predicted or not measured:
         return {}
-    missed = max(0, (record.get("steps") or 0) - measured.get("steps", 0))
-    seconds = predicted["seconds"] - missed * predicted.get("step_seconds", 0)
+    steps, starting = record.get("steps") or 0, predicted.get("starting") or 0.0
+    share = min(1.0, measured.get("steps", 0) / steps) if steps else 1.0
+    seconds = round(starting + share * (predicted["seconds"] - starting), 1)
     return {
         name: {"predicted": value, "measured": measured[name], "error": round(measured[name] / value - 1, 4)}
         for name, value in {

@@ -178,11 +178,11 @@ class Supervisor:
     def _tell_training(self, key: str, taken: RunDir, watch: Watch) -> None:
         """Note how the training run was computed whose files are taken, and what it came to.
 
-        What was measured belongs to that one alone.
+        What was measured belongs to that one alone, and what an attempt before this one measured to another plan.
         """
         source = self.store.find_cached("train", key)
         plan = self.store.get(source).stage("train").plan if source else None
-        values = {name: value for name, value in (plan or {}).items() if name not in ("measured", "message")}
+        values = {name: value for name, value in (plan or {}).items() if name != "message"} | {"measured": None}
         watch.insist(lambda: self.store.plan(watch.token, "", values))
         if lines := list(read_jsonl(taken.metrics)) if taken.metrics.is_file() else []:
             reached = {"percent": 100.0, "step": lines[-1].get("step"), "total_steps": values.get("steps")}
