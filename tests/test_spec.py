@@ -10,11 +10,15 @@ import pytest
 
 from cli.options import options_from
 from ftq.errors import NotFound, UserError
+from ftq.plan import decide
+from ftq.plan.card import GIB, Card, Machine
+from ftq.plan.plan import Rows, Training
 from ftq.spec.given import read_config
-from ftq.spec.models import MODELS, layers_of
+from ftq.spec.models import ALIASES, MODELS, layers_of
 from ftq.spec.options import RunSpec, changed, options, parse, parse_assignment
 from ftq.spec.shape import PROJECTIONS
 
+PHI = ALIASES["phi-3.5-mini"].shape
 DEFAULTS: dict[str, Any] = {
     "model": "m", "documents": "documents", "validation": "", "priority": "normal", "worker": "", "promote": "always",
     "valid_fraction": 0.05, "questions": "structure", "exposures": 12, "refusals": 0.03, "skip_rules": [], "topic": "",
@@ -144,6 +148,31 @@ def test_several_gpus_do_as_many_micro_batches_each(accumulation: int | str, gpu
     assert caught.value.message == (
         f"gradient_accumulation_steps={accumulation}: {gpus} GPUs can't share that out evenly: take {near}, or auto"
     )
+
+
+@pytest.mark.parametrize(
+    ("step", "batch", "accumulation", "gpus", "in_the_way"),
+    [
+        (6, 4, "auto", 1, "batch_size=4"), (4, 8, "auto", 1, "batch_size=8"), (8, 4, "auto", 4, "batch_size=4"),
+        (6, "auto", 4, 1, "gradient_accumulation_steps=4"),
+        (16, 2, 4, 1, "batch_size=2 and gradient_accumulation_steps=4"),
+        (6, 3, "auto", 1, ""), (8, 2, "auto", 4, ""), (8, "auto", 4, 4, ""), (8, 2, 4, 2, ""), ("auto", 4, 3, 1, ""),
+    ],
+)  # fmt: skip
+def test_a_step_is_made_of_its_batches(
+    step: int | str, batch: int | str, accumulation: int | str, gpus: int, in_the_way: str
+) -> None:
+    options = {"model": "phi-3.5-mini", "gpus": gpus, "step_examples": step, "batch_size": batch,
+               "gradient_accumulation_steps": accumulation}  # fmt: skip
+    if in_the_way:
+        with pytest.raises(UserError) as caught:
+            parse(options)
+        said = f"step_examples={step}: {in_the_way} can't make such steps with gpus={gpus}, leave one of them at auto"
+        assert caught.value.message == said
+        return
+    machine = Machine(Card("H100", 80 * GIB, 5e14), "unsloth", "bfloat16", total=80 * GIB)
+    plans = list(decide.plans(Training(parse(options), PHI, Rows(1000, 99_000, 400)), machine))
+    assert {plan.examples_in_step for plan in plans} == {12 if step == "auto" else step}
 
 
 def test_changed_shows_what_differs_from_the_defaults() -> None:

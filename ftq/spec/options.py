@@ -233,6 +233,18 @@ class RunSpec(BaseModel):
             raise ValueError("the base model can't be in 4 bit and in FP8, leave one of them out")
         return value
 
+    @field_validator("step_examples", mode="after")
+    @classmethod
+    def _made_of_batches(cls, value: int | str, info: ValidationInfo) -> int | str:
+        """What else is fixed of a step must come to that many examples, or training would make other steps."""
+        names, gpus = ("batch_size", "gradient_accumulation_steps"), info.data.get("gpus", 1)
+        fixed = {name: number for name in names if isinstance(number := info.data.get(name), int)}
+        unit = fixed.get(names[0], 1) * fixed.get(names[1], gpus)
+        if isinstance(value, int) and (value % unit or (len(fixed) == 2 and value != unit)):
+            said = " and ".join(f"{name}={number}" for name, number in fixed.items())
+            raise ValueError(f"{said} can't make such steps with gpus={gpus}, leave one of them at auto")
+        return value
+
     @model_validator(mode="wrap")
     @classmethod
     def _in_words(cls, options: Any, check: ModelWrapValidatorHandler[RunSpec]) -> RunSpec:
