@@ -325,13 +325,24 @@ def test_a_cpu_computes_in_what_its_worker_says_or_its_last_run(store: Store, ma
 
 def test_an_unknown_cpu_computes_in_32_bit_without_padding(manual: Path) -> None:
     spec = asked(manual, "smollm2-135m", load_in_4bit=True, r=512)
-    gpu, cpu = (look(None, spec, name).plan for name in ("RTX 4060", "CPU"))
+    on_gpu, on_cpu = (look(None, spec, name) for name in ("RTX 4060", "CPU"))
+    assert on_gpu.notes == []
+    assert "load_in_4bit: only a GPU does that, the base is 32-bit" in on_cpu.notes
+    gpu, cpu = on_gpu.plan, on_cpu.plan
     assert gpu and (gpu.load_in_4bit, gpu.dtype, gpu.padding_free, gpu.optimizer) == (
         True, "bfloat16", True, "adamw_8bit",
     )  # fmt: skip
     assert cpu and (cpu.load_in_4bit, cpu.dtype, cpu.padding_free, cpu.optimizer) == (
         False, "float32", True, "adamw_torch",
     )  # fmt: skip
+
+
+def test_fp8_where_it_would_be_off_is_told(manual: Path) -> None:
+    spec = asked(manual, load_in_fp8=True)
+    said = "load_in_fp8: {} can't, or gains nothing with this model: it would be off"
+    for card, name in (("A100", "A100"), ("CPU", "CPU")):
+        assert said.format(name) in look(None, {**spec, "model": "smollm2-135m"}, card).notes
+    assert look(None, spec, "H100").notes == []
 
 
 # ---- the command ------------------------------------------------------------------------------------------

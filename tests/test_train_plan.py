@@ -231,12 +231,21 @@ def test_whether_the_output_layer_is_one_more_is_seen_in_the_weights(decide: Dec
     assert silent.way == said.way
 
 
-def test_on_a_cpu_nothing_is_quantised_or_in_8_bit(decide: Decide) -> None:
+def test_on_a_cpu_nothing_is_quantised_or_in_8_bit_and_that_is_said(decide: Decide) -> None:
     done, told = decide(60, "smollm2-135m", gpu=False, optimizer="adamw_8bit", load_in_4bit=True)
     assert (done.gpu, done.dtype, done.optimizer) == (False, "float32", "adamw_torch")
     assert (done.padding_free, done.load_in_4bit) == (True, False)
-    assert told["events"] == []
+    assert told["events"] == [
+        ("warning", "load_in_4bit: only a GPU does that, the base is 32-bit"),
+        ("warning", "optimizer=adamw_8bit: only a GPU does that, it is adamw_torch"),
+    ]
     assert told["message"].startswith("32-bit base, 8 examples at once, without padding")
+
+
+def test_what_a_gpu_follows_or_nobody_asked_for_is_no_event(decide: Decide) -> None:
+    asked = {"optimizer": "adamw_8bit", "load_in_4bit": True}
+    for _, told in (decide(60, "smollm2-135m", **asked), decide(60, "smollm2-135m", gpu=False, load_in_4bit=False)):
+        assert told["events"] == []
 
 
 def test_a_model_whose_attention_can_not_keep_examples_apart_is_padded_on_a_cpu(decide: Decide) -> None:

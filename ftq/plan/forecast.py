@@ -29,7 +29,7 @@ from ftq.plan.card import GIB, USABLE, Card, Machine, has_fp8, parse_card, speed
 from ftq.plan.decide import decide, optimizer_of
 from ftq.plan.duration import Loop, loop
 from ftq.plan.least import refusal
-from ftq.plan.plan import Plan, Rows, Training
+from ftq.plan.plan import Plan, Rows, Training, not_followed
 from ftq.spec import models
 from ftq.spec.options import RunSpec, parse
 from ftq.spec.recipe import Recipe, decided
@@ -151,6 +151,9 @@ def forecast(
     plan = decide(training, machine)
     if plan is None:
         raise refusal(training, shape, machine)
+    notes += not_followed(asked, plan)
+    if asked.load_in_fp8 is True and not plan.load_in_fp8:
+        notes.append(f"load_in_fp8: {place.card.name} can't, or gains nothing with this model: it would be off")
     if not place.timed:
         notes.append(f"no time: how fast {place.card.name} is, the first training there will show")
         return Forecast(dataset, place, plan, None, disk, gguf, notes, lora)

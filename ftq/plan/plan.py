@@ -121,6 +121,15 @@ class Plan:
         return Way(self.engine, *precision, self.dtype, self.padding_free, self.gpus)
 
 
+def not_followed(spec: RunSpec, plan: Plan) -> list[str]:
+    """What the options ask for and no CPU does, a line each; empty on a GPU."""
+    if plan.gpu:
+        return []
+    asked = {"load_in_4bit": spec.load_in_4bit is True, "optimizer=adamw_8bit": spec.optimizer == "adamw_8bit"}
+    instead = {"load_in_4bit": f"the base is {plan.base}", "optimizer=adamw_8bit": f"it is {plan.optimizer}"}
+    return [f"{option}: only a GPU does that, {instead[option]}" for option, is_asked in asked.items() if is_asked]
+
+
 @dataclass(frozen=True)
 class Rows:
     """A dataset's examples, by their lengths."""

@@ -17,7 +17,7 @@ from ftq.plan.card import GIB, Card, Machine
 from ftq.plan.decide import examples_in_step
 from ftq.plan.duration import loop
 from ftq.plan.least import needs, too_large
-from ftq.plan.plan import Handover, Plan, Rows, Training
+from ftq.plan.plan import Handover, Plan, Rows, Training, not_followed
 from ftq.spec import weights
 from ftq.spec.options import RunSpec
 from ftq.spec.recipe import Recipe
@@ -69,14 +69,16 @@ def _plan(
     if spec.load_in_fp8 is True and not choice.takes_fp8(training, machine):
         report.event("warning", f"load_in_fp8: {_lacking_for_fp8(machine, shape)}: it is off")
     plan, card = _wait_for_room(training, machine, report)
+    for said in not_followed(spec, plan):
+        report.event("warning", said)
     replace(handover, plan=plan).write(run)
-    said = Recipe.of(spec)
+    recipe = Recipe.of(spec)
     if shape is None:
-        report.plan(f"a model of another kind: the plan that needs least memory; {said}", **plan.to_json())
+        report.plan(f"a model of another kind: the plan that needs least memory; {recipe}", **plan.to_json())
         return plan
     held_out = (run.dataset / "valid.jsonl").read_bytes().count(b"\n")
     expected = loop(plan, card, training, held_out, bool(checkpoints.find_all(run)))
-    report.plan(f"{describe(plan, card)}; {said}", **calibration.record(plan, card, expected))
+    report.plan(f"{describe(plan, card)}; {recipe}", **calibration.record(plan, card, expected))
     return plan
 
 
