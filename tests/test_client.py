@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from ftq import RunSpec, queue
 from ftq.client.client import Client
-from ftq.errors import FtqError, NotFound, Refused, Unavailable, UserError
+from ftq.errors import FtqError, NotFound, Refused, RunError, Unavailable, UserError
 from ftq.files.run_dir import STAGES, RunDir, write_jsonl
 from ftq.servers import without_password
 from ftq.settings import Settings
@@ -475,6 +475,22 @@ def test_what_gc_may_delete(client: Client, options: dict[str, Any]) -> None:
     assert dict((run.id, size) for run, size in client.room.removable(last=1))[ids[0]] == sum(
         path.stat().st_size for path in folder.path.rglob("*") if path.is_file()
     )
+
+
+def test_what_gc_spares_of_the_failed_and_cancelled_is_counted_by_itself(
+    client: Client, options: dict[str, Any]
+) -> None:
+    ids = [client.submit(options).run.id for _ in range(6)]
+    for run_id in ids[:3]:
+        succeed(client.store, run_id)
+    for run_id in ids[3:5]:
+        client.cancel(run_id)
+    token = client.store.claim(ids[5], "prepare", 1, "w1", PATIENCE)
+    assert token
+    client.store.fail(token, RunError("user", "no documents", ""))
+    for last, stay in [(1, [2, 5]), (2, [1, 2, 4, 5]), (3, [0, 1, 2, 3, 4, 5]), (0, [])]:
+        gone = {run.id for run, _ in client.room.removable(last)}
+        assert [number for number, run_id in enumerate(ids) if run_id not in gone] == stay, last
 
 
 def test_removing_a_run(client: Client, options: dict[str, Any]) -> None:

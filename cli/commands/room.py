@@ -58,16 +58,23 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
 
 
 @click.command()
-@click.option("--last", type=Whole(0), default=10, show_default=True, help="How many finished runs stay.")
+@click.option(
+    "--last",
+    type=Whole(0),
+    default=10,
+    show_default=True,
+    help="How many that succeeded stay; of failed and cancelled ones too.",
+)
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
 @click.option("--orphans", is_flag=True, help="Also runs in the bucket of which nothing says whose they are.")
 @yes_option
 def gc(last: int, dry_run: bool, orphans: bool, yes: bool) -> None:
     """Delete old runs.
 
-    The finished ones, but for the last N and those marked by `ftq keep`; what a stopped deletion, submit, upload or
-    stage has left; what nothing needs in this machine's cache; runs in the bucket that the database doesn't know; and
-    questions older than a day. Shows first how much room that frees.
+    The finished ones, but for the last N that succeeded, the last N that failed or were cancelled, and those marked
+    by `ftq keep`; what a stopped deletion, submit, upload or stage has left; what nothing needs in this machine's
+    cache; runs in the bucket that the database doesn't know; and questions older than a day. Shows first how much room
+    that frees.
 
     \b
     Example:

@@ -33,8 +33,9 @@ class Room:
         self._store, self._home, self._url = store, settings.home, settings.artifacts_url
 
     def removable(self, last: int) -> list[tuple[Run, int]]:
-        """(run, bytes) that `gc` would delete: finished, not kept, and not among the last `last`.
+        """(run, bytes) that `gc` would delete: finished and not kept.
 
+        The last `last` that succeeded stay, and the last `last` of the others: those never take the place of a model.
         A version that is `latest` though there were newer ones was chosen, and is spared too. UserError if the workers
         use another bucket than is named here, or all of these runs are in another one.
         """
@@ -136,7 +137,11 @@ class Room:
             ) from None
 
     def _old(self, last: int) -> list[Run]:
-        old = [run for run in self._store.all() if run.is_finished and not run.kept][last:]
+        finished = [run for run in self._store.all() if run.is_finished and not run.kept]
+        models = [run.id for run in finished if run.status == "succeeded"]
+        others = [run.id for run in finished if run.status != "succeeded"]
+        ids = {*models[last:], *others[last:]}
+        old = [run for run in finished if run.id in ids]
         chosen = self._store.chosen() if old else set[str]()
         return [run for run in old if run.version_name not in chosen]
 
