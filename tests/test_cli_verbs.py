@@ -436,7 +436,7 @@ def test_files_that_another_run_shares_free_no_room(store: Store) -> None:
     second = finished(store, "bbbb2222", "second", 500, size=10)
     os.link(first / "model-f16.gguf", second / "shared.gguf")
     assert ok("rm", "second", "--yes").stderr == (
-        "1 run: deleting frees 10 B (1.0 kB of it are shared with other runs or uploaded files and stay).\n"
+        "1 run: deleting frees 10 B. 1.0 kB are shared with other runs or uploaded files and stay.\n"
         "Deleted 1 run.\n"
     )
 
@@ -447,7 +447,7 @@ def test_runs_that_share_a_file_free_it_together(store: Store) -> None:
     for run_id, name in (("bbbb2222", "second"), ("cccc3333", "third")):
         os.link(first / "model-q8_0.gguf", finished(store, run_id, name, 500, size=0) / "model-q8_0.gguf")
     assert ok("gc", "--last", "1", "--dry-run").stderr == (
-        "2 runs: deleting frees 0 B (1.0 kB of it are shared with other runs or uploaded files and stay).\n"
+        "2 runs: deleting frees 0 B. 1.0 kB are shared with other runs or uploaded files and stay.\n"
     )
     assert ok("gc", "--last", "0", "--dry-run").stderr == "3 runs: deleting frees 1.0 kB.\n"
 

@@ -526,10 +526,13 @@ def test_a_run_is_deleted_once_that_was_shown(gateway: Gateway) -> None:
     runs.train(runs.add("bbbb2222", "works"))
     gateway.runs().add("cccc3333", "somebodys")
     gateway.store.keep("aaaa1111", True)
+    (gateway.home / "aaaa1111" / "shared.gguf").write_bytes(b"GGUF")
+    os.link(gateway.home / "aaaa1111" / "shared.gguf", gateway.home / "elsewhere.gguf")
     assert 'href="/runs/aaaa1111/delete"' in ann.get("/runs/aaaa1111").text
     assert "/delete" not in ann.get("/runs/bbbb2222").text
     told = said(ann.get("/runs/aaaa1111/delete").text)
-    assert re.search(r"Delete handbook:1\? The run and its files go, for good: [0-9.]+ kB of room\.", told)
+    freed = r"Delete handbook:1\? The run and its files go, for good: [0-9.]+ kB of room\."
+    assert re.search(rf"{freed} 4 B are shared with other runs or uploaded files and stay\.", told)
     assert "It is kept" in told and "handbook:1 can't be asked any more" in told
     assert ann.post("/runs/aaaa1111/delete", headers={"origin": "http://evil.example"}).status_code == 403
     assert gateway.store.count() == 3

@@ -163,7 +163,7 @@ def _delete(
 
 def _show(client: AnyClient, runs: list[tuple[Run, int]], leftovers: list[tuple[Path, int]], questions: int) -> None:
     from cli.screens.runs import print_sizes
-    from ftq.client.removal import placed, why
+    from ftq.client.removal import placed, shared, why
 
     if runs:
         print_sizes(runs)
@@ -172,9 +172,9 @@ def _show(client: AnyClient, runs: list[tuple[Run, int]], leftovers: list[tuple[
         _, name = placed(path, {"home": home, "elsewhere": path.parent})
         click.echo(f"{printable(name)}  {why(path, home)}  {size(number)}")
     deleted = [run for run, _ in runs]
-    frees, stays = client.room.freed(deleted) + sum(number for _, number in leftovers), client.room.staying(deleted)
-    shared = f" ({size(stays)} of it are shared with other runs or uploaded files and stay)" if stays else ""
-    note(f"{_count(len(runs), len(leftovers), questions)}: deleting frees {size(frees)}{shared}.")
+    frees = client.room.freed(deleted) + sum(number for _, number in leftovers)
+    stays = shared(client.room.staying(deleted))
+    note(f"{_count(len(runs), len(leftovers), questions)}: deleting frees {size(frees)}.{stays}")
 
 
 def _count(runs: int, leftovers: int, questions: int) -> str:

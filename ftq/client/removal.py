@@ -15,6 +15,7 @@ from ftq.files.run_dir import RunDir
 from ftq.settings import Settings, cache_dir
 from ftq.store.records import Run
 from ftq.store.store import RunStore
+from ftq.words import size
 
 UNUSED = 7 * 86_400  # seconds without a read of a base model's GGUF in the cache, which is made again within minutes
 # They end the name of what stands for a run in the bucket: for its uploads that were stopped, for one that the database
@@ -197,6 +198,11 @@ def why(leftover: Path, home: Path) -> str:
         return f"a {'deletion' if leftover.suffix == '.deleted' else 'submit'} was stopped there"
     is_half = (leftover / ".submitting").exists()
     return "a submit or a deletion was stopped there" if is_half else "a copy of a run that was deleted"
+
+
+def shared(staying: int) -> str:
+    """What deleting doesn't give back, as a sentence after that which it does; nothing where all goes."""
+    return f" {size(staying)} are shared with other runs or uploaded files and stay." if staying else ""
 
 
 def is_recorded(store: RunStore, run_id: str) -> bool:

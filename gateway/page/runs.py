@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from ftq.client import view
 from ftq.client.client import Client
+from ftq.client.removal import shared
 from ftq.errors import NotFound
 from ftq.files.run_dir import STAGES
 from ftq.store.records import Run
@@ -96,10 +97,8 @@ def deleted(request: Request) -> Response:
     if request.method not in READS:
         room.remove(run)
         return RedirectResponse("/", 303)
-    freed, staying = room.freed([run]), room.staying([run])
-    return page(
-        request, "delete.html", run=shown(run, time.time()), record=run, freed=size(freed), staying=size(staying)
-    )
+    freed, stays = size(room.freed([run])), shared(room.staying([run]))
+    return page(request, "delete.html", run=shown(run, time.time()), record=run, freed=freed, stays=stays)
 
 
 def run_of(request: Request) -> Run:
