@@ -505,9 +505,10 @@ def test_a_page_holds_hostile_text_as_text(tmp_path: Path) -> None:
 
 
 def test_html_is_written_and_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    folder = str(write(tmp_path / "docs", {"a.md": "# A\n\nThe text of it."}))
+    folder = str(write(tmp_path / "docs", {"a.md": "# A\n\nThe text of it.", "b.txt": "a\nb\n"}))
     ok("check", folder, "--html", str(tmp_path / "page.html"))
-    assert Tags((tmp_path / "page.html").read_text()).open == []
+    html = (tmp_path / "page.html").read_text()
+    assert Tags(html).open == [] and "<code>name: what it is</code>" in html
     result = run("check", folder, "--html", str(tmp_path / "no" / "page.html"))
     assert (result.exit_code, result.stderr) == (
         1, f"Error: {tmp_path}/no/page.html: can't be written (No such file or directory)\n")  # fmt: skip

@@ -436,8 +436,7 @@ def test_files_that_another_run_shares_free_no_room(store: Store) -> None:
     second = finished(store, "bbbb2222", "second", 500, size=10)
     os.link(first / "model-f16.gguf", second / "shared.gguf")
     assert ok("rm", "second", "--yes").stderr == (
-        "1 run: deleting frees 10 B. 1.0 kB are shared with other runs or uploaded files and stay.\n"
-        "Deleted 1 run.\n"
+        "1 run: deleting frees 10 B. 1.0 kB are shared with other runs or uploaded files and stay.\nDeleted 1 run.\n"
     )
 
 

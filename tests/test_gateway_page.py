@@ -530,7 +530,9 @@ def test_a_run_is_deleted_once_that_was_shown(gateway: Gateway) -> None:
     os.link(gateway.home / "aaaa1111" / "shared.gguf", gateway.home / "elsewhere.gguf")
     assert 'href="/runs/aaaa1111/delete"' in ann.get("/runs/aaaa1111").text
     assert "/delete" not in ann.get("/runs/bbbb2222").text
-    told = said(ann.get("/runs/aaaa1111/delete").text)
+    html = ann.get("/runs/aaaa1111/delete").text
+    assert "<code>ftq gc</code> spares it." in html
+    told = said(html)
     freed = r"Delete handbook:1\? The run and its files go, for good: [0-9.]+ kB of room\."
     assert re.search(rf"{freed} 4 B are shared with other runs or uploaded files and stay\.", told)
     assert "It is kept" in told and "handbook:1 can't be asked any more" in told

@@ -19,7 +19,7 @@ from pages import Tags
 
 from ftq.errors import RunError
 from ftq.evaluation.evaluation import Kind
-from ftq.files.run_dir import STAGES, RunDir
+from ftq.files.run_dir import STAGES, RunDir, write_json
 from ftq.report import curves, plot, results
 from ftq.report.gather import gather, run_of
 from ftq.report.page import page
@@ -180,12 +180,26 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_shown(tmp_path: Path) -> N
         assert "Training" in said and "model-q8_0.gguf" in said
 
 
+def test_what_is_to_be_typed_is_marked_and_stays_text(tmp_path: Path) -> None:
+    _, directory = reported.finished(tmp_path / "r")
+    verdict = (
+        "More: `ftq eval <b> --questions FILE`, `ftq check`. A ` alone stays.",
+        f"{'x' * 590} `ftq check handbook`",
+    )
+    write_json(directory.evaluation, replace(reported.evaluation(("f16",)), verdict=verdict).to_json())
+    html = made(tmp_path / "r")
+    typed = "<code>ftq eval &lt;b&gt; --questions FILE</code>, <code>ftq check</code>"
+    assert f'<ul class="wrong"><li>More: {typed}. A ` alone stays.</li>' in html
+    assert f"<li><bdi>{'x' * 590} `ftq chec</bdi> … (11 more characters)</li></ul>" in html
+
+
 def test_a_failed_run_says_why_and_a_finished_one_its_version(store: Store) -> None:
     store.add("aaaa1111", "handbook")
     store.do("aaaa1111", "prepare", 590)
-    store.fail("aaaa1111", "train", 500, RunError("user", "the training diverged", "Lower learning_rate."))
+    store.fail("aaaa1111", "train", 500, RunError("user", "the training diverged", "Lower `learning_rate`."))
     failed = Path(ok("report", "handbook").stdout.strip())
     assert failed == store.home / "aaaa1111" / "report.html"
+    assert "<p>Lower <code>learning_rate</code>.</p>" in failed.read_text()
     said = words(failed.read_text())
     assert "The stage train failed: the training diverged Lower learning_rate." in said
     assert "prepare 10 s train failed 10 s export queued" in said

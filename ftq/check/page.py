@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ftq.check.check import ROWS, Bin, Check, File, told_of
 from ftq.check.findings import Finding
 from ftq.check.survey import Shown
-from ftq.page.frame import document, section, text
+from ftq.page.frame import code, document, section, text
 
 FILES, LONG = 2_000, 700  # documents that are listed; characters of a row that are shown before a click
 SYMBOLS = {"error": "✗", "warning": "!", "note": "i"}
@@ -59,7 +59,7 @@ def _finding(finding: Finding) -> str:
     listed = f"<details{opened}><summary>where</summary><ul>{places}</ul></details>" if places else ""
     return (
         f'<article class="{finding.level}"><h3><span aria-label="{finding.level}">{SYMBOLS[finding.level]}</span>'
-        f"{text(finding.message)}</h3><p>{text(finding.fix)}</p>{listed}</article>"
+        f"{text(finding.message)}</h3><p>{code(finding.fix)}</p>{listed}</article>"
     )
 
 

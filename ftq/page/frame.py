@@ -5,6 +5,7 @@ All that comes from elsewhere goes through `text`, and the page allows no script
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape
 
@@ -44,6 +45,11 @@ def text(value: object, most: int | None = None) -> str:
     if most is None or len(whole) <= most:
         return escape(whole).encode(errors="replace").decode()
     return f"<bdi>{text(whole[:most])}</bdi> … ({len(whole) - most:,} more characters)"
+
+
+def code(value: object, most: int | None = None) -> str:
+    """`text` in which what stands between backquotes is to be typed."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", text(value, most))
 
 
 def name(value: object, most: int = 200) -> str:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ftq.files.run_dir import RunDir, put_text
-from ftq.page.frame import document, name, section, text
+from ftq.page.frame import code, document, name, section, text
 from ftq.report import inputs, results
 from ftq.report.gather import Material, gather
 from ftq.store.records import Run
@@ -72,7 +72,7 @@ def _lead(material: Material) -> str:
     if error := run.error:
         stage = run.current.name if run.current else ""
         html += f'<p class="lead bad">The stage {text(stage)} failed: {text(error.message, 600)}</p>'
-        html += f"<p>{text(error.hint, 600)}</p>"
+        html += f"<p>{code(error.hint, 600)}</p>"
     elif run.current:
         done = sum(stage.status == "succeeded" for stage in run.stages)
         html += (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ftq.evaluation import words
 from ftq.evaluation.evaluation import BASE, Asked, Evaluation, Kind, Said, Scores, Verdict
 from ftq.evaluation.words import number, said, tally
-from ftq.page.frame import name, text
+from ftq.page.frame import code, name, text
 from ftq.report.gather import File, Material
 from ftq.words import plural, size
 
@@ -190,6 +190,6 @@ def files(material: Material) -> str:
 
 
 def _list(lines: Sequence[str], kind: str) -> str:
-    items = "".join(f"<li>{text(line, 600)}</li>" for line in lines[:SENTENCES])
+    items = "".join(f"<li>{code(line, 600)}</li>" for line in lines[:SENTENCES])
     more = f"<li>and {len(lines) - SENTENCES:,} more</li>" if len(lines) > SENTENCES else ""
     return f'<ul class="{kind}">{items}{more}</ul>' if items else ""

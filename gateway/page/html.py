@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ftq.errors import printable
+from ftq.page.frame import code
 from ftq.page.style import STYLE
 from ftq.words import short
 from gateway.errors import ApiError
@@ -88,11 +89,9 @@ def environment() -> Environment:
 
 
 def _code(text: str) -> Markup:
-    """Text in which what stands in backquotes is to be typed."""
-    from markupsafe import Markup, escape
+    from markupsafe import Markup
 
-    words = escape(printable(text)).split("`")
-    return Markup("").join(Markup("<code>{}</code>").format(word) if n % 2 else word for n, word in enumerate(words))
+    return Markup(code(text))  # noqa: S704  it is escaped there
 
 
 def _clock(at: float) -> str:
