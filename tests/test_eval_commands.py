@@ -134,13 +134,15 @@ def test_what_cannot_be_asked_is_said(asked: list[Any], store: Store, tmp_path: 
 # ---- what is recorded -------------------------------------------------------------------------------------
 
 
-def evaluated(store: Store, run_id: str, name: str, answers: list[str], **options: Any) -> RunDir:
+def evaluated(
+    store: Store, run_id: str, name: str, answers: list[str], files: tuple[str, ...] = ("q8_0",), **options: Any
+) -> RunDir:
     """A finished run with an eval.json: QUESTIONS were answered like this."""
-    store.add(run_id, name, **options)
+    store.add(run_id, name, quantizations=list(files), **options)
     folder = RunDir(store.home / run_id)
-    asked = side_by_side(QUESTIONS, [Replies("q8_0", [Reply(text, True, 4) for text in answers], 2.0)])
+    asked = side_by_side(QUESTIONS, [Replies(name, [Reply(text, True, 4) for text in answers], 2.0) for name in files])
     counts = {Kind.OWN: 2, Kind.UNANSWERABLE: 1}
-    subjects = (scores(asked, "q8_0", 2.0, file_bytes=145_000_000),)
+    subjects = tuple(scores(asked, name, 2.0, file_bytes=145_000_000) for name in files)
     made = Evaluation(model="m", counts=counts, available=counts, max_tokens=64, seconds=3.0, questions=tuple(asked),
                       subjects=subjects, verdict=("It is so-so: `ftq eval RUN`.",))  # fmt: skip
     for number, stage in enumerate(STAGES):
@@ -189,7 +191,7 @@ def test_two_runs_side_by_side(store: Store) -> None:
         "two q8_0    2 of 2   1.00  1.00     1.00   1 of 1   0 of 2   100%       4      6  145 MB\n"
         "counted on the 3 questions that both were asked\n"
         "\n"
-        "QUESTION      one          two\n"
+        "QUESTION      one q8_0     two q8_0\n"
         "Who?          one here.    two here.\n"
         "What colour?  ✗ blue       ✓ green\n"
         "What price?   ✗ Ten.       ✓ The documents don't say.\n"
@@ -198,8 +200,23 @@ def test_two_runs_side_by_side(store: Store) -> None:
     value = json.loads(ok("compare", "one", "two", "--json").stdout)
     assert value["options"] == [{"name": "epochs", "a": 5.0, "b": 3.0}, {"name": "r", "a": 64, "b": 8}]
     assert value["pairs"][1] == {
-        "question": "What colour?", "a": "blue", "b": "green", "a_right": False, "b_right": True,
+        "question": "What colour?", "a": "blue", "b": "green", "a_file": "q8_0", "b_file": "q8_0",
+        "a_right": False, "b_right": True,
     }  # fmt: skip
+
+
+def test_the_same_quantization_answers_for_both_and_the_head_names_it(store: Store) -> None:
+    evaluated(store, "aaaa1111", "one", ["24 months", "blue", "Ten."], ("q8_0", "q4_k_m"))
+    evaluated(store, "bbbb2222", "two", ["24 months", "green", "Ten."], ("q4_k_m",))
+    evaluated(store, "cccc3333", "three", ["24 months", "green", "Ten."], ("q5_k_m",), infer_with="adapter")
+    shown = ok("compare", "one", "two").stdout
+    assert (
+        "\nQUESTION  one q8_0   two q4_k_m\nWho?      one here.  two here.\n"
+        "\nQUESTION      one q4_k_m   two q4_k_m\nWhat colour?  ✗ blue       ✓ green\n"
+    ) in shown
+    shown = ok("compare", "one", "three").stdout
+    assert "\nQUESTION  one q8_0   three adapter\n" in shown
+    assert "\nQUESTION      one q8_0     three q5_k_m\n" in shown
 
 
 def test_a_base_model_that_both_have_stands_once() -> None:

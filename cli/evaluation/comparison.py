@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -46,19 +47,21 @@ def _scores(comparison: Comparison) -> Iterator[RenderableType]:
 
 
 def _answers(comparison: Comparison, most: int, symbols: bool) -> Iterator[RenderableType]:
-    if not comparison.pairs:
-        return
-    table = _three_columns("QUESTION", comparison, spaced=True)
-    for pair in comparison.pairs[:most]:
-        table.add(printable(" ".join(pair.question.split())), *_signed(pair, symbols))
-    yield ""
-    yield table
+    """A table for all pairs that the same files answered."""
+    for files, pairs in groupby(comparison.pairs[:most], lambda pair: (pair.a_file, pair.b_file)):
+        table = _three_columns("QUESTION", comparison, *files, spaced=True)
+        for pair in pairs:
+            table.add(printable(" ".join(pair.question.split())), *_signed(pair, symbols))
+        yield ""
+        yield table
     if (more := len(comparison.pairs) - most) > 0:
         yield Text(f"{more:,} more: --all", "dim")
 
 
-def _three_columns(first: str, comparison: Comparison, spaced: bool = False) -> terminal.Rows:
-    headings = [printable(heading) for heading in (first, comparison.a, comparison.b)]
+def _three_columns(
+    first: str, comparison: Comparison, a_file: str = "", b_file: str = "", spaced: bool = False
+) -> terminal.Rows:
+    headings = [printable(text).rstrip() for text in (first, f"{comparison.a} {a_file}", f"{comparison.b} {b_file}")]
     return terminal.Rows(headings, folds=dict.fromkeys(headings, 8), spaced=spaced)
 
 

@@ -38,11 +38,16 @@ class Option:
 
 @dataclass(frozen=True)
 class Pair:
-    """The answers of both to one question; `a_right` and `b_right` are None for a prompt that has no accepted one."""
+    """The answers of both to one question; `a_right` and `b_right` are None for a prompt that has no accepted one.
+
+    `a_file` and `b_file` say which quantization of the run answered, or `adapter`.
+    """
 
     question: str
     a: str
     b: str
+    a_file: str
+    b_file: str
     a_right: bool | None = None
     b_right: bool | None = None
 
@@ -157,16 +162,29 @@ def _pairs(a: Side, b: Side, shared: Sequence[tuple[Asked, Asked]]) -> Iterator[
     """The runs' own prompts first, then the questions of which one got more right."""
     for prompt, answer in a.answers.items():
         if prompt in b.answers:
-            yield Pair(prompt, answer, b.answers[prompt])
-    answered = ((one.question, _first(a.evaluation, one), _first(b.evaluation, other)) for one, other in shared)
-    pairs = [pair for question, one, other in answered if (pair := _pair(question, one, other))]
+            yield Pair(prompt, answer, b.answers[prompt], _prompted(a), _prompted(b))
+    files = _files(a.evaluation, b.evaluation)
+    pairs = [pair for one, other in shared if (pair := _pair(one, other, *files))]
     yield from sorted(pairs, key=lambda pair: not pair.differs)
 
 
-def _pair(question: Question, a: Said | None, b: Said | None) -> Pair | None:
+def _prompted(side: Side) -> str:
+    """What answered the run's own prompts."""
+    return "adapter" if side.spec.get("infer_with") == "adapter" else next(iter(side.spec.get("quantizations", ())), "")
+
+
+def _files(a: Evaluation | None, b: Evaluation | None) -> tuple[str, str]:
+    """The first quantization that both have, else the first of each: another one would hide what the options did."""
+    mine, theirs = ([one.subject for one in made.tuned] if made else [] for made in (a, b))
+    both = [name for name in mine if name in theirs]
+    return next(zip(both or mine, both or theirs, strict=False), ("", ""))
+
+
+def _pair(one: Asked, other: Asked, a_file: str, b_file: str) -> Pair | None:
+    a, b, question = one.said.get(a_file), other.said.get(b_file), one.question
     if a is None or b is None:
         return None
-    return Pair(question.text, a.answer, b.answer, _is_right(question, a), _is_right(question, b))
+    return Pair(question.text, a.answer, b.answer, a_file, b_file, _is_right(question, a), _is_right(question, b))
 
 
 def _first(evaluation: Evaluation | None, asked: Asked) -> Said | None:
