@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import pty
 import re
 import shutil
+import subprocess
+import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +27,7 @@ from ftq.client.client import Client
 from ftq.errors import FtqError, RunError, UserError
 from ftq.programs import Program, ServeOptions, UpOptions, WorkerOptions
 from tests.finished import write
-from tests.tools import instead_of_sleep
+from tests.tools import instead_of_sleep, until
 
 pytestmark = pytest.mark.usefixtures("utc")
 FEW = (
@@ -372,6 +377,29 @@ def test_a_file_that_holds_no_prompt_is_bad_usage(model: None, tmp_path: Path) -
         assert (result.exit_code, f"{file}{words}" in result.stderr.replace(f"{file} ", str(file))) == (2, True)
     result = run("infer", "handbook", "Who?", "--file", str(file))
     assert (result.exit_code, "a PROMPT and --file can't go together" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("key", "code"), [(b"\x03", 130), (b"\x04", 0)])
+def test_a_conversation_ends_by_ctrl_d_and_is_broken_off_by_ctrl_c(store: Store, key: bytes, code: int) -> None:
+    store.add("aaaa1111", "handbook")
+    command = [sys.executable, "-c", "from cli.main import main; main()", "infer", "handbook"]
+    terminal, slave = pty.openpty()
+    process = subprocess.Popen(
+        command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(slave)
+    shown = b""
+    while not shown.endswith(b"> "):
+        shown += os.read(terminal, 1000)
+
+    def ended() -> bool:
+        os.write(terminal, key)  # a key that comes before readline waits for one is lost
+        return process.poll() is not None
+
+    until(ended, pause=0.5)
+    assert process.returncode == code
+    os.close(terminal)
 
 
 def test_a_run_without_a_model_has_no_answer(store: Store) -> None:

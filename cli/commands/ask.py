@@ -155,7 +155,7 @@ def _converse(client: AnyClient, run_id: str, options: dict[str, Any], as_json: 
 
 
 def _lines() -> Iterator[str]:
-    """What is typed after `> `, with history and editing; until Ctrl-D or Ctrl-C."""
+    """What is typed after `> `, with history and editing; until Ctrl-D. Ctrl-C ends the command."""
     import readline  # noqa: F401  gives input() its history
 
     while True:
@@ -165,7 +165,7 @@ def _lines() -> Iterator[str]:
             else:  # input() would write its prompt among the answers
                 click.echo("> ", nl=False, err=True)
                 line = sys.stdin.readline() or _end()
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             click.echo(err=True)
             return
         if line.strip():
