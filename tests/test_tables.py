@@ -71,7 +71,7 @@ def test_in_a_pipe_a_row_is_a_line_and_whole(full: Store, words: tuple[str, ...]
     lines = text.splitlines()
     assert "\x1b" not in text and not re.search(r"\w…(\s|$)", text)
     assert all(line == line.rstrip() for line in lines)
-    assert not re.search(rf" {{{3 * WIDEST}}}", text)
+    assert not re.search(rf" {{{2 * WIDEST}}}", text)
     cells = {
         "status --all": [("aaaa1111", LONG, "succeeded"), ("dddd4444", f"{LONG}-2", "train", "63", "1.834")],
         "status broken": [("dataset", "1.0 GB", "not on this machine"), ("train", "failed")],
@@ -103,6 +103,21 @@ def test_no_terminal_cuts_a_table(
 def said(*words: str) -> tuple[int, str]:
     result = run(*words)
     return result.exit_code, result.stdout
+
+
+def test_in_a_pipe_columns_begin_below_their_headings(full: Store) -> None:
+    lines = said("keys", "list")[1].splitlines()
+    assert {line.find("  5 unfinished jobs, 60 requests a minute, 10.0 GB  ") + 2 for line in lines[1:]} == {
+        lines[0].index("LIMITS")
+    }
+    assert all(line[lines[0].index("USED") :].startswith("never") for line in lines[1:])
+    lines = said("compare", LONG, "other")[1].splitlines()
+    head, row = (next(line for line in lines if line.startswith(start)) for start in ("QUESTION", QUESTION))
+    assert head.index(f"{LONG} q8_0") == row.index(ANSWER)
+    table = Rows(("NAME", "DOES"))
+    for name in ("a" * WIDEST, "b", "c" * 300):
+        table.add(name, "x")
+    assert [len(line) for line in render(table, 80, False).splitlines()] == [WIDEST + 6, WIDEST + 3, WIDEST + 3, 303]
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

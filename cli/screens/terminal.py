@@ -18,7 +18,7 @@ from ftq.store.records import Run, Stage, Version
 
 ENDLESS = 100_000  # columns of a pipe
 GAP = 2  # blanks between two columns of a table
-WIDEST = 40  # to which a column is filled with blanks in a pipe
+WIDEST = 120  # to which a column is filled with blanks in a pipe: an answer may be far longer
 
 
 def console(stderr: bool = False) -> Console:
