@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+from unicodedata import east_asian_width
 
 import click
 from click.shell_completion import CompletionItem
@@ -146,14 +148,49 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def say(text: str) -> None:
-    """Print a line of the answer."""
-    click.echo(printable(text))
+def say(text: str, whole: bool = False) -> None:
+    """Print a line of the answer. A `whole` one is to be copied: a path, a command."""
+    (click.echo if whole else tell)(printable(text))
 
 
 def note(text: str) -> None:
     """Print a line for people to standard error."""
-    click.echo(printable(text), err=True)
+    tell(printable(text), err=True)
+
+
+def tell(text: str, file: IO[Any] | None = None, *, err: bool = False, color: bool | None = None) -> None:
+    """Print text that may have colours; a terminal gets it in lines that end between words."""
+    stream = file or (sys.stderr if err else sys.stdout)
+    if stream.isatty():
+        columns = os.environ.get("COLUMNS", "")
+        text = wrap(
+            text, (int(columns) if columns.isdecimal() else os.get_terminal_size(stream.fileno()).columns) or 80
+        )
+    click.echo(text, stream, color=color)
+
+
+def wrap(text: str, columns: int) -> str:
+    """The text in lines of at most so many columns, each indented as the line that it goes on from.
+
+    A command in backquotes is one word, so that it can be copied. A word that is longer than the columns stays whole.
+    """
+    lines = list[str]()
+    for line in text.split("\n"):
+        plain, row = click.unstyle(line), ""
+        indent = plain[: len(plain) - len(plain.lstrip())]
+        for blanks, word in re.findall(r"(\s*)((?:`[^`]*`|\S)+)", line):
+            if row.strip() and _cells(row + blanks + word) > columns:
+                lines.append(row)
+                row = indent + word
+            else:
+                row += blanks + word
+        lines.append(row)
+    return "\n".join(lines)
+
+
+def _cells(text: str) -> int:
+    """How many columns of a terminal it takes."""
+    return sum(1 + (east_asian_width(letter) in "WF") for letter in click.unstyle(text).expandtabs())
 
 
 def on_terminal() -> bool:

@@ -14,6 +14,7 @@ from typing import IO, Any
 import click
 
 from cli.commands import ask, check, control, doctor, look, models, room, serve, submit
+from cli.common import tell
 from cli.evaluation import commands as evaluation
 from cli.fleet import notify, workers
 from cli.keys import commands as keys
@@ -68,11 +69,11 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         first, *others = lines(printable(self.message)) or [""]
-        click.echo(click.style("Error: ", fg="red") + first, file, err=True, color=self.show_color)
+        tell(click.style("Error: ", fg="red") + first, file, err=True, color=self.show_color)
         for line in others:
-            click.echo(f"       {line}", file, err=True)
+            tell(f"       {line}", file, err=True)
         if self.hint:
-            click.echo(printable(self.hint), file, err=True)
+            tell(printable(self.hint), file, err=True)
 
 
 class Misuse(Failure):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import json
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 import time
 import tty
 from collections.abc import Callable
@@ -22,6 +26,7 @@ from rich.console import Console
 import ftq
 from cli import common
 from cli.commands import look
+from cli.common import wrap
 from cli.main import main
 from cli.screens import terminal
 from cli.screens.words import duration, short
@@ -584,6 +589,51 @@ def test_a_terminal_gets_a_log_without_its_control_characters(store: Store) -> N
     assert os.read(terminal, 1000).decode() == "\ufffd]0;owned\ufffd\ufffd \ufffd\r 50 % \u2588\r100 %\n"
     for end in (terminal, slave):
         os.close(end)
+
+
+def test_a_terminal_gets_lines_that_end_between_words(store: Store, documents: Path) -> None:
+    store.fail(store.add("aaaa1111", "handbook"), "prepare", 500, RunError("user", "a word " * 12 + "ends", ""))
+    program = [sys.executable, "-c", "from cli.main import main; main()"]
+    for words in (["events", "handbook"], ["events", "nobody"], ["check", "nowhere"], ["check", str(documents)]):
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal([*program, *words], 40))
+        piped = subprocess.run([*program, *words], capture_output=True, text=True)
+        long = [line for line in shown.splitlines() if len(line) > 40]
+        assert all(len(line.split()) == 1 for line in long), long
+        is_whole = shown.split() == (piped.stdout + piped.stderr).split()
+        assert is_whole or "DOCUMENT" in shown, "tables of a terminal are other ones"
+
+
+def on_a_terminal(command: list[str], columns: int) -> str:
+    """What the program shows on a terminal of so many columns."""
+    terminal, slave = pty.openpty()
+    tty.setraw(slave)
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    shown = b""
+    with subprocess.Popen(command, stdout=slave, stderr=slave, env=environ):
+        os.close(slave)
+        with contextlib.suppress(OSError):  # nobody has the other end open any more
+            while piece := os.read(terminal, 1000):
+                shown += piece
+    os.close(terminal)
+    return shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("one two three", ["one two", "three"]),
+        ("  -> one two three\nfour", ["  -> one", "  two", "  three", "four"]),
+        ("see (`ftq gc --last 5`) now", ["see", "(`ftq gc --last 5`)", "now"]),
+        ("/a/path/that/is/long it", ["/a/path/that/is/long", "it"]),
+        ("\x1b[31mone\x1b[0m two x", ["\x1b[31mone\x1b[0m two x"]),
+        ("日本 日本 x", ["日本 日本", "x"]),
+        ("one `two", ["one `two"]),
+        ("", [""]),
+    ],
+)
+def test_lines_are_wrapped_at_blanks(text: str, lines: list[str]) -> None:
+    assert wrap(text, 9).split("\n") == lines
 
 
 def test_a_character_of_a_log_may_come_in_two_pieces() -> None:

@@ -17,6 +17,7 @@ from cli.screens import terminal
 from cli.screens.terminal import WIDEST, Rows
 from ftq.errors import RunError
 from ftq.files.artifact import Artifact
+from ftq.spec.models import ALIASES
 from ftq.store.gateway.keys import Limits
 from tests.test_eval_commands import evaluated
 
@@ -98,6 +99,8 @@ def test_no_terminal_cuts_a_table(
     text = screen.getvalue()
     assert text and not re.search(r"\w…(\s|$)", text)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    if words == ("models",) and width == 80:
+        assert all(f" {model.hub_id} " in text for model in ALIASES.values())  # it can be copied
 
 
 def said(*words: str) -> tuple[int, str]:

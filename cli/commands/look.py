@@ -24,6 +24,7 @@ from cli.common import (
     open_client,
     print_json,
     run_argument,
+    tell,
 )
 from ftq.errors import Unavailable, in_line, printable
 from ftq.files.log_head import OneAttempt
@@ -238,7 +239,10 @@ def events(run: str, follow: bool, as_json: bool) -> None:
     found = find_run(client, run)
     with ctrl_c(""):
         for event in client.follow_events(found.id, follow):
-            click.echo(_event_json(event) if as_json else _event_line(event))
+            if as_json:
+                click.echo(_event_json(event))
+            else:
+                tell(_event_line(event))
 
 
 def _event_json(event: Event) -> str:

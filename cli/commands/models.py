@@ -137,7 +137,7 @@ def pull(run: str, kind: str, folder: Path | None, as_json: bool) -> None:
         return
     note(f"{model.name} as {model.kind}, {size(model.size)}, is in {pulled.folder}. To use it:")
     for command in pulled.commands:
-        say(command)
+        say(command, whole=True)
 
 
 @click.command()
@@ -168,7 +168,7 @@ def push(run: str, repository: str, kind: str, private: bool, update: bool, as_j
         print_json({"model": model.name, "kind": model.kind, "url": pushed.url, "commit": pushed.commit})
         return
     note(f"{model.name} as {model.kind}, {size(model.size)}, is on the hub:")
-    say(pushed.url)
+    say(pushed.url, whole=True)
 
 
 def _model(client: AnyClient, wanted: str, kind: str) -> Model:

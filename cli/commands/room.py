@@ -18,6 +18,7 @@ from cli.common import (
     refuse_server,
     run_argument,
     say,
+    tell,
 )
 from ftq.errors import printable
 from ftq.words import plural, size
@@ -170,7 +171,7 @@ def _show(client: AnyClient, runs: list[tuple[Run, int]], leftovers: list[tuple[
     home = client.home_of()
     for path, number in leftovers:
         _, name = placed(path, {"home": home, "elsewhere": path.parent})
-        click.echo(f"{printable(name)}  {why(path, home)}  {size(number)}")
+        tell(f"{printable(name)}  {why(path, home)}  {size(number)}")
     deleted = [run for run, _ in runs]
     frees = client.room.freed(deleted) + sum(number for _, number in leftovers)
     stays = shared(client.room.staying(deleted))

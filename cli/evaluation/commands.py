@@ -111,7 +111,7 @@ def report(run: str, path: Path | None, opened: bool) -> None:
         where = path or client.settings.home / found.id
         hint = f"`ftq report {found.name} --to FILE` puts it into a folder that is there, and yours."
         raise Unavailable(f"{where}: can't be written ({error.strerror})", hint) from None
-    say(str(written))
+    say(str(written), whole=True)
     if opened and not webbrowser.open(written.as_uri()):
         note("No browser was found here. Open the file in one.")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
-from cli.common import say
+from cli.common import say, tell
 from cli.screens import terminal
 from ftq.errors import printable
 from ftq.words import plural
@@ -43,7 +43,7 @@ def _rows(checked: Check) -> None:
         if (more := len(text) - TEXT) > 0:
             text = f"{text[:TEXT]}... ({more:,} more characters)"
         rule = f"{row.rule}  {ROWS.get(row.rule, '')}" if row.rule else "whole section or record"
-        click.secho(printable(f"{rule}  ({row.source})", keep=""), dim=True)
+        tell(click.style(printable(f"{rule}  ({row.source})", keep=""), dim=True))
         say(f"{text}\n")
 
 
@@ -104,13 +104,13 @@ def _findings(findings: Sequence[Finding]) -> None:
     for finding in findings:
         colour, symbol = LOOKS[finding.level]
         level = click.style(f"{symbol} {finding.level}" if symbols else finding.level, fg=colour)
-        click.echo(f"{level}  {printable(finding.message)}")
+        tell(f"{level}  {printable(finding.message)}")
         for place in finding.places[:PLACES]:
-            click.echo(f"    {printable(place, keep='')}")
+            tell(f"    {printable(place, keep='')}")
         if more := finding.count - min(len(finding.places), PLACES):
             say(f"    and {more:,} more{ALL if len(finding.places) == finding.count else ''}")
-        click.secho(f"  -> {printable(finding.fix)}", dim=True)
+        tell(click.style(f"  -> {printable(finding.fix)}", dim=True))
 
 
 def _heading(text: str) -> None:
-    click.secho(f"\n{printable(text)}", bold=True)
+    tell(click.style(f"\n{printable(text)}", bold=True))

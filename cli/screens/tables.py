@@ -21,7 +21,7 @@ def print_models(models: Iterable[Any]) -> None:
     """The three last columns of numbers: least GPU memory in GiB, one row of 2048 tokens at a time."""
     numbers = ("SIZE", "CONTEXT", "4 BIT", "16 BIT", "FASTEST")
     lost = ("LICENCE", "FASTEST", "CONTEXT", "HUB ID", "16 BIT")
-    table = terminal.Rows(("ALIAS", "HUB ID", *numbers, "LICENCE"), numbers, {"HUB ID": 16}, lost)
+    table = terminal.Rows(("ALIAS", "HUB ID", *numbers, "LICENCE"), numbers, lost_first=lost)
     for model in models:
         size_b = f"{model.parameters_b:g}B" if model.parameters_b >= 1 else f"{model.parameters_b * 1000:g}M"
         memory = [f"{number / 2**30:.1f}" for number in least(model.shape).values()]
