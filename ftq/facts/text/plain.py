@@ -173,7 +173,8 @@ class _Reader:
                 ):
                     return "".join(pieces) + "\n" * text.count("\n", mark.start()), until
                 at = end.end() if end else mark.end()
-                is_line = not text[line : mark.start()].strip() and text[at : at + 1] == "\n"
+                is_near = mark.start() - line < FARTHEST  # a line with many marks is looked at once, not for each
+                is_line = is_near and text[at : at + 1] == "\n" and not text[line : mark.start()].strip()
                 pieces.append(_words(text[mark.start() : at], name, is_line) if end else mark[0])
         return "".join([*pieces, text[at:]]), None
 
