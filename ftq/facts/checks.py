@@ -124,7 +124,7 @@ def is_readable(text: str) -> bool:
     """More letters than signs, and no colon at its end that something else must follow."""
     if not text or text.rstrip("`*_ ").endswith((":", "：", "…", "...")) or asks(text):
         return False
-    prose = CODE.sub("", text) if "`" in text else text
+    prose = _without_code(text)
     if letters_in(prose) * 2 < len(prose.replace(" ", "")) or text[-1] in OPEN_ENDS or not is_closed(text):
         return False
     return "http://" not in prose and "https://" not in prose and text.count("(") == text.count(")")
@@ -135,10 +135,14 @@ def is_closed(text: str) -> bool:
     """Brackets, quotes and code that are opened are closed, and no mark of a markup language is left."""
     if text.count("`") % 2:
         return False
-    prose = CODE.sub("", text) if "`" in text else text
+    prose = _without_code(text)
     if prose.count('"') % 2 or prose.count("(") != prose.count(")") or prose.count("[") != prose.count("]"):
         return False
     return not any(map(prose.__contains__, MARKS)) or MARKUP.search(prose) is None
+
+
+def _without_code(text: str) -> str:
+    return CODE.sub("", text) if "`" in text else text
 
 
 def letters_in(text: str) -> int:

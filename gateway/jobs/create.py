@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from ftq.client.recording.names import family_of, new_id
 from ftq.client.recording.record import make_home, recorded
 from ftq.errors import Refused, UserError, printable
+from ftq.files.disk import beside
 from ftq.files.run_dir import link_tree
 from ftq.spec import models as catalogue
 from ftq.store.gateway.files import File
@@ -227,7 +228,7 @@ def _staged(gateway: Gateway, run_id: str, files: dict[str, File]) -> Iterator[d
 def staging(gateway: Gateway, run_id: str) -> Iterator[Path]:
     """A folder for what a run is made of. `ftq gc` clears those that a killed server has left."""
     make_home(gateway.settings)
-    folder = gateway.settings.home / f".{run_id}.{secrets.token_hex(4)}.partial"
+    folder = beside(gateway.settings.home / run_id)
     folder.mkdir()
     try:
         yield folder

@@ -11,7 +11,7 @@ from typing import Any
 
 from ftq.client import removal
 from ftq.client.bucket.place import advise, other_bucket
-from ftq.client.recording.names import family_of, free_name, new_id, numbered
+from ftq.client.recording.names import family_of, free_name, numbered
 from ftq.errors import NameTaken, Unavailable, UserError
 from ftq.files import disk, run_dir
 from ftq.files.remote.bucket import Bucket, OutOfReach
@@ -129,7 +129,7 @@ def _record(
     home, run_id, read = settings.home, asker.run_id, {**spec, **asker.files}
     family = wanted or family or family_of(spec["model"])
     name = free_name(store, family) if wanted else numbered(family, store.names(family), 1)
-    final, partial = run_dir.run_dir(home, run_id), RunDir(home / f".{run_id}.{new_id()}.partial")
+    final, partial = run_dir.run_dir(home, run_id), RunDir(disk.beside(home / run_id))
     in_place = False
     try:
         partial.documents.mkdir(parents=True)

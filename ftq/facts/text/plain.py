@@ -164,17 +164,18 @@ class _Reader:
             else:
                 hidden = HIDDEN.match(text, mark.start())
                 name, until = ("comment", HIDDEN_END) if hidden else (mark[0].lower(), PAIRS[mark[0].lower()])
+                # A line with many marks is looked at once, not for each.
+                before = text[line : mark.start()] if mark.start() - line < FARTHEST else None
                 if _is_written(text, mark):
                     end = None
                 elif (
                     (end := self._closing(until, text, (hidden or mark).end())) is None
-                    and mark.start() - line < FARTHEST
-                    and self._is_block(name, until, text[line : mark.start()], after)
+                    and before is not None
+                    and self._is_block(name, until, before, after)
                 ):
                     return "".join(pieces) + "\n" * text.count("\n", mark.start()), until
                 at = end.end() if end else mark.end()
-                is_near = mark.start() - line < FARTHEST  # a line with many marks is looked at once, not for each
-                is_line = is_near and text[at : at + 1] == "\n" and not text[line : mark.start()].strip()
+                is_line = before is not None and text[at : at + 1] == "\n" and not before.strip()
                 pieces.append(_words(text[mark.start() : at], name, is_line) if end else mark[0])
         return "".join([*pieces, text[at:]]), None
 

@@ -20,7 +20,6 @@ DATED = re.compile(r"(?<!\d)(?:(?:19|20)\d\d(?:\D?\d\d\D?\d\d)?|\d+\.\d+(?:\.\d+
 OWN_NAME = re.compile(r"`?[A-Za-z][\w]*(?:[_.][\w]+)+(?:\(\))?`?")
 SHARED = 2  # values that differ, from which on two tables look like those of two things
 Where = tuple[str, tuple[str, ...], str]
-Pair = tuple[Where, Where]
 
 
 def where(fact: Fact) -> Where:

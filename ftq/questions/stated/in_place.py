@@ -22,23 +22,21 @@ AMONG = re.compile(r"(?:\b(?:and|or)|`,?) $|[(\[]$")
 
 def in_place(sentence: str, value: str) -> list[str]:
     """`The run stops after how long?`"""
-    units = UNITS.search(value)
-    words = f"how many {units.group(1)}" if units else IN_PLACE.get(kind_of(value), "")
-    if kind_of(value) == "number":
-        counted = COUNTED.match(sentence, sentence.index(value) + len(value))
-        words = "how many" if counted else ""
+    before, _, after = sentence.partition(value)
+    kind, units = kind_of(value), UNITS.search(value)
+    words = f"how many {units.group(1)}" if units else IN_PLACE.get(kind, "")
+    if kind == "number":
+        words = "how many" if COUNTED.match(after) else ""
     if not words or sentence.startswith(("For ", "Don't ", "Use ")):
         return []
-    before, after = sentence.split(value, 1)
     if LISTED.match(after) or AMONG.search(before):
         return []  # one of several: `x`, `y` and `z`
-    is_part = after.startswith(" of ") if kind_of(value) == "size" else SINGLE.match(value) and after[1:2].isalpha()
+    is_part = after.startswith(" of ") if kind == "size" else SINGLE.match(value) and after[1:2].isalpha()
     if RANGE.search(before) or before.endswith("every ") or (is_part and not after.startswith(" after ")):
         return []
-    words = words[0].lower() + words[1:] if sentence.index(value) else words[0].upper() + words[1:]
-    if NAMED.match(sentence, sentence.index(value) + len(value)):
+    words = words[0].lower() + words[1:] if before else words[0].upper() + words[1:]
+    if NAMED.match(after):
         words = words.partition(" ")[0]
-    at = sentence.index(value)
-    article = ARTICLE.search(sentence, max(0, at - len("the ")), at)
-    asked = sentence[: article.start() if article else at] + words + sentence[at + len(value) :]
+    article = ARTICLE.search(before, max(0, len(before) - len("the ")))
+    asked = (before[: article.start()] if article else before) + words + after
     return [f"{asked.rstrip('.!')}?"]
