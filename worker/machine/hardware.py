@@ -110,13 +110,13 @@ def own_gpus() -> list[str]:
 
 
 def computing() -> dict[str, str]:
-    """Environment variables for a process that computes on the CPU; empty where there is a GPU.
+    """Environment variables for a process that computes on the CPU, as an export does beside the GPU's training too.
 
     OpenMP's threads spin for milliseconds while they wait for each other. Beside another busy process they take the
     processor from the very thread that they wait for. SPINS is long enough for most waits of a training run that has
     the processor to itself, and short enough beside others; benchmarks/README.md has the measurements.
     """
-    if WAITING & os.environ.keys() or own_gpus():
+    if WAITING & os.environ.keys():
         return {}
     return {"GOMP_SPINCOUNT": str(SPINS)}
 
