@@ -10,7 +10,7 @@ from ftq.facts import facts_of
 from ftq.facts.fact import Fact
 from ftq.facts.inline import inline, sentences
 from ftq.questions import Options, Row, rows_of
-from ftq.questions.english import questions_on
+from ftq.questions.english.sentence import questions_on
 from ftq.questions.refusals import refusals
 from ftq.questions.wordings import language
 

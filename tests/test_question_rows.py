@@ -16,7 +16,7 @@ from ftq.facts import Fact, facts_of, facts_of_json
 from ftq.facts.rules.english import as_purpose
 from ftq.questions import Contradiction, Options, Stated, rows_of
 from ftq.questions.conflicts import asked
-from ftq.questions.english import questions_on
+from ftq.questions.english.sentence import questions_on
 from ftq.questions.kinds import kind_of
 from ftq.questions.row import Row
 from ftq.questions.together import words_of

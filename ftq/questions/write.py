@@ -14,7 +14,8 @@ from ftq.facts.place import place_of
 from ftq.facts.rules.english import as_mine, as_purpose, as_serving
 from ftq.facts.text.signs import ENDS
 from ftq.questions import kinds
-from ftq.questions.english import Asked, questions_on
+from ftq.questions.english.asked import Asked
+from ftq.questions.english.sentence import questions_on
 from ftq.questions.row import Lots, Options
 from ftq.questions.stated.figures import stated_in
 from ftq.questions.stated.keywords import keywords_of

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ftq.facts.checks import POINTING, known_phrases
 from ftq.facts.text.signs import ENDS
-from ftq.questions.english import Asked
+from ftq.questions.english.asked import Asked
 from ftq.questions.wordings import Language
 
 OPEN = re.compile(r"[,;:()\"„“”«»—–\n，；：（）、]")  # another clause, or an aside

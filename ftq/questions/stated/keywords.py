@@ -7,7 +7,7 @@ import re
 from ftq.facts.checks import CJK
 from ftq.facts.fact import Fact
 from ftq.facts.rules.english import ORDERS
-from ftq.questions.english import order_of
+from ftq.questions.english.advice import order_of
 from ftq.questions.kinds import lowered
 from ftq.questions.wordings import Language
 

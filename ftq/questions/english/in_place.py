@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ftq.questions.english.measures import RANGE, SINGLE, UNITS
 from ftq.questions.kinds import kind_of
-from ftq.questions.stated.measures import RANGE, SINGLE, UNITS
 
 QUESTION_WORDS = {
     "duration": "How long", "size": "How much", "percent": "How much", "version": "Which version",
