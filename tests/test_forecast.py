@@ -21,7 +21,7 @@ from ftq.files.export_report import Parity
 from ftq.files.run_dir import RunDir, write_json, write_jsonl
 from ftq.plan import sizes
 from ftq.plan.card import GIB, KNOWN, USABLE, Card, known_card, parse_card, speed_of
-from ftq.plan.forecast import BYTES_PER_TOKEN, Forecast, forecast
+from ftq.plan.forecast import BYTES_PER_TOKEN, SAMPLE, Forecast, bytes_of, bytes_per_token, forecast
 from ftq.spec import models
 from ftq.spec.options import parse
 from tests.tiny import CONFIG
@@ -212,6 +212,23 @@ def test_what_an_earlier_run_counted_is_taken_over(store: Store, manual: Path, d
     other = look(store, {**spec, "max_seq_length": 512}).dataset
     assert not other.counted
     assert other.train.tokens > 2 * look(None, spec).dataset.train.tokens * 0.95  # two bytes a token, not 4.2
+
+
+def test_bytes_of_a_token_are_those_of_all_rows_in_the_same_format(store: Store, manual: Path) -> None:
+    """A chat's template makes more tokens of the same bytes; and the sections, which come first, are the longest."""
+    spec = asked(manual, "smollm2-135m")
+    rows = [{"instruction": "q", "input": "", "output": "a" * size} for size in [4_000] * SAMPLE + [400] * SAMPLE]
+    mean = sum(map(bytes_of, rows)) / len(rows)
+    for number, (format, tokens) in enumerate([("chat", mean), ("alpaca", mean / 4), ("chat", mean / 2)]):
+        folder = RunDir(store.home / f"aaaa111{number}").dataset
+        folder.mkdir(parents=True)
+        store.at(-number).create(f"aaaa111{number}", f"run-{number}", {**spec, "format": format}, "of other documents")
+        write_jsonl(folder / "train.jsonl", rows)
+        report = DatasetReport(train=len(rows), tokens=TokenCounts(mean=tokens), max_seq_length=2048, stop="")
+        write_json(folder / "report.json", report.to_json())
+    assert bytes_per_token(spec, store.runs, store.home) == pytest.approx(4, rel=0.01)
+    assert bytes_per_token({**spec, "format": "chat"}, store.runs, store.home) == pytest.approx(2, rel=0.01)
+    assert bytes_per_token({**spec, "model": "qwen3-4b"}, store.runs, store.home) == BYTES_PER_TOKEN
 
 
 def test_the_documents_are_read_once_whatever_the_number_of_earlier_runs(

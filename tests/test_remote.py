@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,9 +14,11 @@ import pytest
 from cli_tools import Store, run
 from click.testing import Result
 
-from ftq.errors import RunError
+from ftq.client.remote.connection import Connection
+from ftq.errors import RunError, Unavailable
+from ftq.examples.report import DatasetReport, TokenCounts
 from ftq.files.artifact import Artifact
-from ftq.files.run_dir import STAGES
+from ftq.files.run_dir import STAGES, write_json, write_jsonl
 from tests import finished
 from tests.gateway_tools import make_gateway, serving
 
@@ -126,6 +129,28 @@ def test_a_command_says_the_same_through_the_server(both: Both, documents: Path,
     over, through = _in_folders(both, documents, line.split())
     assert through == over
     assert "Traceback" not in str(over) and "this shouldn't happen" not in str(over)
+
+
+def test_a_check_counts_the_tokens_as_the_servers_runs_had_them(
+    both: Both, documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the model's tokenizer isn't on this machine. Without the server they are guessed."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    folder = both.served / "aaaa1111" / "dataset"
+    folder.mkdir()
+    rows = [{"instruction": "q" * 100, "input": "", "output": "a" * 86, "source": "x"}] * 5  # 220 bytes each
+    write_jsonl(folder / "train.jsonl", rows)
+    report = DatasetReport(train=5, tokens=TokenCounts(mean=110.0), max_seq_length=2048, stop="")
+    write_json(folder / "report.json", report.to_json())
+
+    def tokens(ask: Callable[..., Result], *options: str) -> int:
+        return int(json.loads(ask("check", *options, "--json").stdout)["report"]["tokens"]["total"])
+
+    guessed = tokens(run, "--model", "qwen3-4b")
+    assert tokens(both.through, "--model", "qwen3-4b") == pytest.approx(guessed * 2.1, rel=0.05)
+    assert tokens(both.through) == guessed
+    monkeypatch.setattr(Connection, "_answer", lambda *_, **__: (_ for _ in ()).throw(Unavailable("gone")))
+    assert tokens(both.through, "--model", "qwen3-4b") == guessed
 
 
 def _in_folders(both: Both, documents: Path, arguments: list[str]) -> tuple[object, object]:

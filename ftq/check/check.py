@@ -29,6 +29,7 @@ TEMPLATE = Finding(
 )
 QUICK = 500_000  # bytes of documents that are read in a second or two
 SHOWN = 5  # documents that an error names
+Ratio = Callable[[], float]
 # what the rows of a rule are called
 ROWS = {**RULES, "": "whole sections and records"}
 
@@ -92,11 +93,19 @@ class Check:
 
 
 def check(
-    folder: Path, spec: RunSpec, home: Path | None = None, progress: Callable[[float], None] = lambda share: None
+    folder: Path,
+    spec: RunSpec,
+    home: Path | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+    bytes_per_token: Ratio = lambda: lengths.BYTES_PER_TOKEN,
 ) -> Check:
-    """What the folder would give to a run of this spec; no model in it stands for any."""
+    """What the folder would give to a run of this spec; no model in it stands for any.
+
+    `bytes_per_token` is asked where the model's tokenizer isn't here.
+    """
     known, context = models.find(spec.model), models.context_of(spec.model)
-    counter = lengths.counter_of(spec.model) if spec.format == "alpaca" else lengths.Guess()
+    is_plain = spec.format == "alpaca"
+    counter = lengths.counter_of(spec.model, bytes_per_token) if is_plain else lengths.Guess(bytes_per_token())
     stop = known.stop if known else STOP
     row = Row(min(context or spec.max_seq_length, spec.max_seq_length), counter.one)
     survey, recall = Survey(folder, lambda example: _texts(example, spec, stop), spec.seed), Recall(spec.seed)
@@ -111,11 +120,17 @@ def check(
     report = examples.report(len(valid), tokens, row.limit, stop, tested=recall.count(valid))
     checked = check_of(str(folder), spec.model, report, survey, counter.exact)
     notes = [Finding("note", expected.said, "They aren't in the numbers here: the worker writes them.")]
-    notes = [*(notes if expected.said else []), *([] if spec.format == "alpaca" else [TEMPLATE])]
+    notes = [*(notes if expected.said else []), *([] if is_plain else [TEMPLATE])]
     return replace(checked, findings=[*checked.findings, *notes], expected=expected.said)
 
 
-def quick(folder: Path, size: int, spec: RunSpec, home: Path | None = None) -> Check | None:
+def quick(
+    folder: Path,
+    size: int,
+    spec: RunSpec,
+    home: Path | None = None,
+    bytes_per_token: Ratio = lambda: lengths.BYTES_PER_TOKEN,
+) -> Check | None:
     """`check` for somebody who waits: of a large folder (`size` in bytes) only that it isn't useless, and None.
 
     UserError if no example is in it.
@@ -127,7 +142,7 @@ def quick(folder: Path, size: int, spec: RunSpec, home: Path | None = None) -> C
             return None
         skipped = examples.documents.skipped
     else:
-        checked = check(folder, spec, home)
+        checked = check(folder, spec, home, bytes_per_token=bytes_per_token)
         skipped = checked.report.documents.skipped
     errors = checked.of("error") if checked else [NOTHING]
     if not errors:

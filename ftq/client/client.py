@@ -138,7 +138,7 @@ class Client(RunFiles):
         store = self.store if self.has_database() else None
         documents_hash = documents.hash if documents else None
         if store and self._bucket:
-            self._bucket.fetch_reports(spec["model"], documents_hash)
+            self._bucket.fetch_reports(spec, documents_hash)
         return forecast(spec, store, self.settings.home, card, checked, documents_hash)
 
     def look_over(self, spec: dict[str, Any], documents: Snapshot) -> tuple[list[str], Check | None]:
@@ -149,7 +149,7 @@ class Client(RunFiles):
         """
         store = self.store if self.has_database() else None
         if store and self._bucket:
-            self._bucket.fetch_reports(spec["model"], documents.hash)
+            self._bucket.fetch_reports(spec, documents.hash)
         return submit.look_over(spec, documents, self.settings.home, store)
 
     def check(self, options: dict[str, Any], progress: Callable[[float], None] = lambda share: None) -> Check:

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,8 +127,16 @@ def _wrong_name(name: str | None) -> str:
     return ""
 
 
-def check(options: dict[str, Any], home: Path, progress: Callable[[float], None] = lambda share: None) -> Check:
-    """What the documents would teach. UserError for options or a folder that can't be used."""
+def check(
+    options: dict[str, Any],
+    home: Path,
+    progress: Callable[[float], None] = lambda share: None,
+    bytes_per_token: Callable[[dict[str, Any]], float] | None = None,
+) -> Check:
+    """What the documents would teach. UserError for options or a folder that can't be used.
+
+    `bytes_per_token` tells those of a spec whose model's tokenizer isn't here.
+    """
     from ftq.check import check as checking
     from ftq.spec.options import parse
 
@@ -138,7 +147,8 @@ def check(options: dict[str, Any], home: Path, progress: Callable[[float], None]
     except UserError as error:
         error.hint = error.hint.replace("--documents DIR", "ftq check DIR")
         raise
-    checked = checking.check(Path(spec["documents"]), parse({**spec, "model": model}), home, progress)
+    ratio = {"bytes_per_token": partial(bytes_per_token, spec)} if named and bytes_per_token else {}
+    checked = checking.check(Path(spec["documents"]), parse({**spec, "model": model}), home, progress, **ratio)
     if fault := _fault(spec, home):
         checked = checked.with_finding("error", *fault)
     few = _few(checked.report.tested, spec)
@@ -154,13 +164,16 @@ def look_over(
     can be learned from them, or where prepare would fail on a line.
     """
     from ftq.check.check import quick
+    from ftq.plan.forecast import bytes_per_token
     from ftq.spec.options import parse
 
     folder, checked, known = spec["documents"], None, _known(spec, documents, home, store)
     if known is None and (fault := _fault(spec, home)):
         raise UserError(*fault)
     findings, tested = known or ([], None)
-    if known is None and (checked := quick(Path(folder), documents.bytes, parse(spec), home)):
+    if known is None:
+        checked = quick(Path(folder), documents.bytes, parse(spec), home, lambda: bytes_per_token(spec, store, home))
+    if checked:
         findings, tested = checked.of("warning"), checked.report.tested
     said = set(documents.skipped)  # those are told one by one
     warnings = [one.message for one in findings if not said.issuperset(f"{folder}/{place}" for place in one.places)]
@@ -211,15 +224,15 @@ def _known(
 
 
 def fetch_reports(
-    runs: Iterable[Run], model: str, documents_hash: str | None, fetch: Callable[[Run, tuple[str, ...]], bool]
+    runs: Iterable[Run], spec: dict[str, Any], documents_hash: str | None, fetch: Callable[[Run, tuple[str, ...]], bool]
 ) -> None:
-    """Have what earlier runs tell of these documents, and the newest one's rows of this model.
+    """Have what earlier runs tell of these documents, and the newest one's rows of this model and format.
 
     `fetch` gets files of a run, if its prepare has succeeded; False if they can't be had.
     """
     has_rows = False
     for run in runs:
-        asked = run.model == model and not has_rows
+        asked = not has_rows and all(run.spec.get(name) == spec[name] for name in ("model", "format"))
         if asked or (documents_hash and run.documents_hash == documents_hash):
             there = fetch(run, (TELLS, ROWS) if asked else (TELLS,))
             has_rows = has_rows or (asked and there)

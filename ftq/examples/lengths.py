@@ -139,15 +139,15 @@ def _cuts(stage: dict[str, Any]) -> bool:
 Counter = Guess | Exact
 
 
-def counter_of(model: str) -> Counter:
-    """The model's tokenizer if it is here and can be read; an empty name means any model."""
+def counter_of(model: str, bytes_per_token: Callable[[], float] = lambda: BYTES_PER_TOKEN) -> Counter:
+    """The model's tokenizer if it is here and can be read, else a guess; an empty name means any model."""
     with suppress(Exception):  # no such package, or what tokenizers raises: plain Exception
         path = _tokenizer(model)
         if path is not None:
             from tokenizers import Tokenizer
 
             return Exact(Tokenizer.from_file(str(path)))
-    return Guess()
+    return Guess(bytes_per_token())
 
 
 def _tokenizer(model: str) -> Path | None:

@@ -175,25 +175,31 @@ def machine_of(spec: RunSpec, place: Place) -> Machine:
 def _dataset(
     spec: dict[str, Any], store: Reads | None, home: Path, checked: Check | None, documents_hash: str | None
 ) -> Dataset:
-    folder, bytes_per_token = Path(spec["documents"]), BYTES_PER_TOKEN
+    folder = Path(spec["documents"])
 
     @cache
     def hashed() -> str:
         return documents_hash or snapshot.snapshot(folder, None, home).hash
 
-    for number, (run, report) in enumerate(_earlier(spec["model"], store, home)):
-        if number == 0:
-            bytes_per_token = _bytes_per_token(RunDir(home / run.id), report) or bytes_per_token
+    for run, report in _earlier(spec["model"], store, home):
         same = all(run.spec.get(name) == spec[name] for name in DECIDING)
         same = same and spec["max_seq_length"] in (run.spec.get("max_seq_length"), report.max_seq_length)
         if same and run.documents_hash == hashed():
             return _counted(report, report.tokens.mean / 2)
     if checked:
-        factor = BYTES_PER_TOKEN / bytes_per_token
-        guess = _counted(checked.report, checked.deviation) if checked.exact else _rescaled(checked, factor)
-        return replace(guess, expected=checked.expected)
-    row = Row(spec["max_seq_length"], Guess(bytes_per_token).one)
+        counted = _counted(checked.report, checked.deviation)
+        return replace(counted, counted=checked.exact, expected=checked.expected)
+    row = Row(spec["max_seq_length"], Guess(bytes_per_token(spec, store, home)).one)
     return _guessed(Examples(folder, row, home, questions=dataset.questions_of(parse(spec))), row, spec)
+
+
+def bytes_per_token(spec: dict[str, Any], store: Reads | None, home: Path) -> float:
+    """As the newest run with this model and format had it: a chat's template adds tokens to each row."""
+    for run, report in _earlier(spec["model"], store, home):
+        same = run.spec.get("format") == spec["format"]
+        if same and (ratio := _bytes_per_token(RunDir(home / run.id), report)):
+            return ratio
+    return BYTES_PER_TOKEN
 
 
 def _earlier(model: str, store: Reads | None, home: Path) -> Iterator[tuple[Run, DatasetReport]]:
@@ -205,8 +211,10 @@ def _earlier(model: str, store: Reads | None, home: Path) -> Iterator[tuple[Run,
 
 
 def _bytes_per_token(run: RunDir, report: DatasetReport) -> float | None:
+    """Of rows from all of it: sections, which come first, are longer than the mean."""
     path = run.dataset / "train.jsonl"
-    rows = list(itertools.islice(read_jsonl(path), SAMPLE)) if path.is_file() else []
+    step = report.train // SAMPLE + 1
+    rows = list(itertools.islice(read_jsonl(path), 0, None, step)) if path.is_file() else []
     if not rows or not report.tokens.mean:
         return None
     return sum(map(bytes_of, rows)) / len(rows) / report.tokens.mean
@@ -215,13 +223,6 @@ def _bytes_per_token(run: RunDir, report: DatasetReport) -> float | None:
 def _counted(report: DatasetReport, deviation: float) -> Dataset:
     rows = Rows(report.examples, report.tokens.total, report.tokens.longest, deviation)
     return Dataset(_part(rows, report.train), report.valid, True)
-
-
-def _rescaled(checked: Check, factor: float) -> Dataset:
-    """What was guessed, with as many tokens for each byte as an earlier run had."""
-    report, rows = checked.report, _counted(checked.report, checked.deviation * factor).train
-    longest = min(report.max_seq_length, round(rows.longest * factor))
-    return Dataset(replace(rows, tokens=round(rows.tokens * factor), longest=longest), report.valid, False)
 
 
 def _guessed(examples: Examples, row: Row, spec: dict[str, Any]) -> Dataset:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ftq.client import submit
 from ftq.client.bucket.place import advise
@@ -61,11 +62,11 @@ class BucketFiles:
                 with contextlib.suppress(Gone):
                     self.share.fetch(run.id, stage.name, stage.attempt, needed_by_people)
 
-    def fetch_reports(self, model: str, documents_hash: str | None) -> None:
+    def fetch_reports(self, spec: dict[str, Any], documents_hash: str | None) -> None:
         """Have what earlier runs tell of these documents, and of the tokens of this model."""
         runs = self._store.all(submit.RUNS)
         submit.fetch_reports(
-            runs, model, documents_hash, lambda run, names: self._try(run, "prepare", names.__contains__)
+            runs, spec, documents_hash, lambda run, names: self._try(run, "prepare", names.__contains__)
         )
 
     # ---- to use -----------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from ftq.client.remote.models import RemoteModels
 from ftq.client.remote.records import Records
 from ftq.client.remote.room import RemoteRoom
 from ftq.client.submit import Submitted
-from ftq.errors import NotFound, Unavailable
+from ftq.errors import FtqError, NotFound, Unavailable
 from ftq.files import run_dir
 from ftq.files.snapshot import Snapshot
 from ftq.settings import Settings
@@ -89,21 +89,31 @@ class RemoteClient(Following):
     ) -> Forecast:
         from ftq.plan.forecast import forecast
 
-        self._fetch_reports(spec["model"], documents)
+        self._fetch_reports(spec, documents)
         return forecast(spec, self._records, self._mirror.home, card, checked, documents.hash if documents else None)
 
     def look_over(self, spec: dict[str, Any], documents: Snapshot) -> tuple[list[str], Check | None]:
-        self._fetch_reports(spec["model"], documents)
+        self._fetch_reports(spec, documents)
         return submit.look_over(spec, documents, self._mirror.home, self._records)
 
     def check(self, options: dict[str, Any], progress: Callable[[float], None] = lambda share: None) -> Check:
-        return submit.check(options, self._mirror.home, progress)
+        return submit.check(options, self._mirror.home, progress, self._bytes_per_token)
 
-    def _fetch_reports(self, model: str, documents: Snapshot | None) -> None:
+    def _bytes_per_token(self, spec: dict[str, Any]) -> float:
+        """As the server's runs tell it, if it can be asked: a check needs no server."""
+        from ftq.examples.lengths import BYTES_PER_TOKEN
+        from ftq.plan.forecast import bytes_per_token
+
+        with suppress(FtqError):
+            self._fetch_reports(spec, None)
+            return bytes_per_token(spec, self._records, self._mirror.home)
+        return BYTES_PER_TOKEN
+
+    def _fetch_reports(self, spec: dict[str, Any], documents: Snapshot | None) -> None:
         """Have what earlier runs tell of these documents, and of the tokens of this model, if the server has it now."""
         runs = self._records.all(submit.RUNS)
         with suppress(Unavailable):  # its bucket is out of reach
-            submit.fetch_reports(runs, model, documents.hash if documents else None, self._fetch_of_prepare)
+            submit.fetch_reports(runs, spec, documents.hash if documents else None, self._fetch_of_prepare)
 
     def _fetch_of_prepare(self, run: Run, names: tuple[str, ...]) -> bool:
         prepare = run.stage("prepare")
