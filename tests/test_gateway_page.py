@@ -589,6 +589,21 @@ def test_a_folder_is_tried_first_and_then_submitted(gateway: Gateway, documents:
     assert run.owner == gateway.store.keys.find(gateway.secret).id  # type: ignore[union-attr]
 
 
+def test_a_dry_run_says_what_the_command_line_notes_beside_its_numbers(gateway: Gateway, documents: Path) -> None:
+    """The questions that will test it are few, and the name is a run's; of others' runs a key learns nothing."""
+    tried = {**MODEL, "folder": "documents", "name": "handbook"}
+    told = said(send(gateway.admin, "dry", **tried).text)
+    few = "warning no question will test what the model learned, 5 are the fewest that tell anything Add documents, or"
+    assert few in told and "another run is called" not in told
+    send(gateway.admin, "submit", **tried)
+    renamed = (
+        "another run is called handbook: this one is handbook-2, and the next version of handbook when it succeeds"
+    )
+    assert renamed in said(send(gateway.admin, "dry", **tried).text)
+    _, ann = gateway.other("ann")
+    assert "handbook-2" not in said(send(ann, "dry", {"a.md": b"# Pump\n\nText.\n"}, **MODEL, name="handbook").text)
+
+
 def test_uploaded_files_wait_for_the_second_press_and_are_the_keys_own(gateway: Gateway) -> None:
     (_, ann), (_, ben) = gateway.other("ann"), gateway.other("ben")
     files = {"handbook.md": b"# Pump\n\nThe pump has 2 bar.\n", "../../evil.md": b"# Evil\n\nText of it.\n",

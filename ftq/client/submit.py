@@ -178,6 +178,7 @@ def look_over(
     said = set(documents.skipped)  # those are told one by one
     warnings = [one.message for one in findings if not said.issuperset(f"{folder}/{place}" for place in one.places)]
     command, few = f"`ftq check {shlex.quote(folder)}`", _few(tested, spec)
+    checked = checked.with_finding("warning", *few) if checked and few else checked  # for who shows the findings alone
     lines = [f"{'; '.join(warnings)}. {command} says where and what to do"] if warnings else []
     if known is None and checked is None:
         lines = [f"{size(documents.bytes)} of documents are too much to look for faults in them now: {command} does"]

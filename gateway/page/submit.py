@@ -13,6 +13,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from ftq.client.recording import names
 from ftq.errors import UserError, lines
 from ftq.spec import models
 from ftq.store.gateway.keys import Key
@@ -21,6 +22,7 @@ from gateway import limits
 from gateway.access import caller_of
 from gateway.errors import ApiError, without_paths
 from gateway.files.arrival import room_of
+from gateway.files.storage import sees
 from gateway.page import arrival
 from gateway.page.html import page
 from gateway.page.sessions import READS
@@ -70,7 +72,7 @@ def _answer(request: Request, form: FormData) -> Response:
             if values["upload"]:
                 arrival.forget(Path(options["documents"]))
             return RedirectResponse(f"/runs/{submitted.run.id}", 303)
-        outcome = _dry_run(gateway, options, name, values["card"], key.id)
+        outcome = _dry_run(gateway, options, name, values["card"], key)
         return _form(request, values, outcome=_unplaced(outcome, options["documents"]) if values["upload"] else outcome)
     except (UserError, ApiError) as error:
         status, text = (400, error.text) if isinstance(error, UserError) else (error.status, error.message)
@@ -102,10 +104,10 @@ def _root(gateway: Gateway, key: Key) -> Path | None:
 
 def _uploaded(gateway: Gateway, key: Key, token: str) -> str:
     try:
-        names = sorted(path.name for path in arrival.folder_of(gateway.settings.home, key, token).iterdir())
+        files = sorted(path.name for path in arrival.folder_of(gateway.settings.home, key, token).iterdir())
     except ApiError:
         return ""
-    return f"{plural(len(names), 'file')}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
+    return f"{plural(len(files), 'file')}: {', '.join(files[:5])}{', …' if len(files) > 5 else ''}"
 
 
 def _options(gateway: Gateway, key: Key, values: dict[str, str]) -> dict[str, Any]:
@@ -154,15 +156,16 @@ def _more_options(text: str, key: Key) -> dict[str, Any]:
     return options
 
 
-def _dry_run(gateway: Gateway, options: dict[str, Any], name: str | None, card: str, owner: str) -> Outcome:
+def _dry_run(gateway: Gateway, options: dict[str, Any], name: str | None, card: str, key: Key) -> Outcome:
     from ftq.report.forecast import told
 
     client = gateway.client
     spec, documents = client.dry_run(options, name)
     warnings, checked = client.look_over(spec, documents)
     forecast = client.forecast(spec, card or None, checked, documents)
-    waits = client.would_wait(spec, owner)
-    notes = [*forecast.notes, *([f"It would wait. {waits}"] if waits else [])]
+    waits = client.would_wait(spec, key.id)
+    renamed = names.renamed(names.free_name(client.store, name, sees(key)), name) if name else ""
+    notes = [*forecast.notes, *filter(None, [renamed, f"It would wait. {waits}" if waits else ""])]
     notes += [] if checked else warnings
     return Outcome(told(spec, documents, forecast), notes, _findings(checked) if checked else [])
 
