@@ -58,6 +58,58 @@ def test_an_answer_is_right_if_it_holds_an_accepted_one(answer: str, accepted: l
     assert is_right(answer, accepted) is right
 
 
+KEEPS, LOG = "Does the scribe keep a log?", "Yes. The scribe keeps a log."
+HOSE = "Yes. The hose of the small pump has a diameter of 8 mm."
+OFF = "No. The pump with the long hose does not stop by itself at night."
+
+
+@pytest.mark.parametrize(
+    ("question", "accepted", "answer", "right"),
+    [
+        (KEEPS, LOG, "Yes", True),
+        (KEEPS, LOG, "Yes, it does.", True),
+        (KEEPS, LOG, "yes the scribe keeps a log", True),
+        (KEEPS, LOG, "The scribe keeps a log.", True),
+        ("If it rains, does the scribe keep a log?", LOG, "Yes.", True),
+        ("Can you tell me whether the scribe keeps a log?", LOG, "Yes.", True),
+        ("Is it free?", "Yes, it is.", "Yes.", True),
+        ("Is it free?", "Yes", "Yes, but only at night.", True),
+        ("Do others see it?", "No. Only admins see it.", "No, they don't.", True),
+        ("Do others see it?", "No. Only admins see it.", "No, only admins.", True),
+        ("Does the pump stop?", OFF, "No, it doesn't.", True),
+        ("Does the pump stop?", OFF, "The pump with the long hose doesn't stop by itself at night.", True),
+        # the other of the two is wrong, whatever follows
+        (KEEPS, LOG, "No", False),
+        (KEEPS, LOG, "No. The scribe keeps a log.", False),
+        ("Has the hose a diameter of 8 mm?", HOSE, "No. The hose of the small pump has a diameter of 8 mm.", False),
+        ("Does the pump stop?", OFF, "Yes.", False),
+        ("Does the pump stop?", OFF, "Yes. The pump with the long hose does not stop by itself at night.", False),
+        # what is added has to be right
+        (KEEPS, LOG, "Yes, it doesn't.", False),
+        (KEEPS, LOG, "Yes and no", False),
+        (KEEPS, LOG, "Yes, on paper.", False),
+        ("Has the hose a diameter of 8 mm?", "Yes. It has 8 mm.", "Yes, it has 9 mm.", False),
+        ("Doesn't it stop?", "Yes. It stops.", "Yes, it doesn't stop.", False),
+        ("Does the pump stop?", OFF, "No, it does stop.", False),
+        ("Does the pump stop?", OFF, "The pump with the long hose does stop by itself at night.", False),
+        (KEEPS, LOG, "", False),
+        (KEEPS, LOG, "No scribe is known to me.", False),
+        (KEEPS, LOG, "It is not true that the scribe keeps a log.", False),
+        (KEEPS, LOG, "Yes. The scribe keeps a log, but it isn't public.", True),
+        ("Is it free?", "Yes, it is.", "I think it is blue.", False),
+        # questions that ask for more than yes or no
+        ("What does the scribe do?", LOG, "Yes.", False),
+        ("Can you tell me which port it has?", "Yes. It has port 80.", "Yes.", False),
+        ("Can you tell me when it starts?", "Yes. It starts at five.", "Yes.", False),
+        ("Which word confirms?", "Yes", "Yes.", True),
+        ("Which port?", "No. 80", "No. 80", True),
+    ],
+)  # fmt: skip
+def test_yes_or_no_answers_a_question_that_asks_whether(question: str, accepted: str, answer: str, right: bool) -> None:
+    verdict = judge(Question(Kind.OWN, question, (accepted,)), answer)
+    assert verdict == (Verdict.RIGHT if right else Verdict.WRONG)
+
+
 def test_similarity_is_that_of_the_nearest_accepted_answer() -> None:
     accepted = ["something else entirely", "the lamp is green"]
     assert is_exact("The lamp is GREEN.", accepted) and not is_exact("The lamp is green now.", accepted)

@@ -17,6 +17,7 @@ from ftq.questions.wordings import silent
 
 LONG = 8  # words: of a longer accepted answer not every word has to be there
 MOST = 0.8  # of its words, in their order
+FEWEST_WORDS = 3  # of a sentence behind yes or no that says it alone
 CHANCE = 0.05  # what comes of chance alone as often as this, or more often, shows nothing
 # How models that weren't trained by ftq say in English that they don't know: of themselves, anywhere in the answer; or
 # of the matter, as the whole first sentence. Case and punctuation are gone by then: "isn't" is "isn t".
@@ -58,6 +59,24 @@ _OF_THE_MATTER = re.compile("|".join(_HEDGE + form for form in (
     r"(?:nobody|no one) knows\b.*",
     rf"(?:unknown|not (?:known|specified|stated|mentioned|documented|provided|given|available)){_IN_THEM}?",
 )))  # fmt: skip
+# Questions that yes or no answers, unless they ask for more: `Can you tell me which port?`
+_WHETHER = re.compile(
+    r"(?:^|[,;:.] )\s*(?:am|is|are|was|were|do|does|did|has|have|had|can|could|may|might|must|shall|should|will|would)"
+    r"(?:n['’]t)?\b(?!-)|\bwhether\b",
+    re.IGNORECASE,
+)
+_MORE = re.compile(
+    r"\b(?:what|which|who|whom|whose|where|why|how|(?:tell|say|know|show)(?: \w+)? when)\b", re.IGNORECASE
+)
+_SIDE = re.compile(
+    r"\W*(?:(yes)\b|(no)\b(?=\W*$|[.,;:!]|\s*[–—]|\s+(?:it|they|you|i|we|he|she|there|that|this)\b))", re.IGNORECASE
+)
+_NEGATIONS = frozenset({"not", "no", "never", "t", "cannot", "nobody", "nothing", "none"})  # `doesn t`
+# Says nothing by itself after yes or no.
+_LITTLE = re.compile(
+    r"it|they|he|she|there|that|this|you|i|we|the|a|an|to|be|of|course|can|may|will|won"
+    r"|(?:do|does|did|is|are|was|were|has|have|had|could|must|should|would)n?"
+)
 _SENTENCE_ENDS = re.compile(r"[.!?:](?:\s|$)|\n")
 _CHARACTER = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"\d+(?:\.\d+)*|[{_CHARACTER}]|(?:(?![{_CHARACTER}])[^\W\d_])+")
@@ -70,7 +89,7 @@ def judge(question: Question, answer: str) -> Verdict:
     """
     if _says_so(answer):
         return Verdict.REFUSED
-    if is_right(answer, question.answers):
+    if any(_answers(question.text, answer, one) for one in question.answers):
         return Verdict.RIGHT
     return Verdict.REFUSED if refuses(answer) else Verdict.WRONG
 
@@ -83,10 +102,7 @@ def refuses(answer: str) -> bool:
 
 def is_right(answer: str, accepted: Sequence[str]) -> bool:
     """Whether an accepted answer occurs in it as whole words; of a long one, MOST of its words in their order."""
-    if holds(answer, accepted):
-        return True
-    long = [words for words in map(words_of, accepted) if len(words) > LONG]
-    return any(_common(words_of(answer), words) >= MOST * len(words) for words in long)
+    return holds(answer, accepted) or any(_has_most(answer, one) for one in accepted)
 
 
 def is_exact(answer: str, accepted: Sequence[str]) -> bool:
@@ -144,6 +160,41 @@ def plain(text: str) -> str:
 
 def words_of(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def _answers(question: str, answer: str, accepted: str) -> bool:
+    """Whether the answer is right by this accepted one; where that says yes or no first, an answer may do with that.
+
+    It may also be the sentence behind it alone. One that says the other of the two is wrong, whatever follows.
+    """
+    side, said = _SIDE.match(accepted), _SIDE.match(answer)
+    if side is None or not _WHETHER.search(question) or _MORE.search(question):
+        return is_right(answer, [accepted])
+    if said and said.lastindex != side.lastindex:
+        return False
+    sentence, rest = accepted[side.end() :], answer[said.end() if said else 0 :]
+    if said and _adds_nothing(words_of(rest), question, sentence, is_no=side.lastindex == 2):
+        return True
+    if len(words_of(sentence)) < FEWEST_WORDS:
+        return is_right(answer, [accepted])
+    denies_alike = _NEGATIONS.isdisjoint(words_of(sentence)) == _NEGATIONS.isdisjoint(words_of(rest))
+    if said and holds(rest, [sentence]):
+        return True
+    return denies_alike and (holds(rest, [sentence]) or any(_has_most(answer, one) for one in (accepted, sentence)))
+
+
+def _adds_nothing(rest: Sequence[str], question: str, sentence: str, is_no: bool) -> bool:
+    """Whether what follows yes or no has only words of the question and of the accepted answer, and denies as that."""
+    accepted = {*words_of(sentence)}
+    known = accepted | {*words_of(question)} - _NEGATIONS | (_NEGATIONS if is_no else frozenset())
+    is_same = not rest or accepted.isdisjoint(_NEGATIONS) or not _NEGATIONS.isdisjoint(rest)
+    return is_same and all(word in known or _LITTLE.fullmatch(word) for word in rest)
+
+
+def _has_most(answer: str, accepted: str) -> bool:
+    """Whether the answer has MOST of the words of a long accepted one, in their order."""
+    words = words_of(accepted)
+    return len(words) > LONG and _common(words_of(answer), words) >= MOST * len(words)
 
 
 def _f1(common: int, said: list[str], accepted: list[str]) -> float:
