@@ -77,6 +77,21 @@ def test_another_run_is_asked_the_same(asked: list[Any], tmp_path: Path) -> None
     assert len(asked) == 4
 
 
+def test_the_same_quantization_of_both_is_compared(asked: list[Any], store: Store, tmp_path: Path) -> None:
+    """Where each has one: q2_k, the first file of `two`, knows nothing."""
+    (tmp_path / "q.json").write_text(json.dumps(of_blue(6)))
+    store.add("cccc3333", "three", quantizations=["q4_k_m"])
+    for number, stage in enumerate(STAGES):
+        store.do("cccc3333", stage, 500 - 10 * number)
+    RunDir(store.home / "cccc3333").gguf("q4_k_m").write_bytes(b"GGUF")
+    for name, other, compared in (("two", "three", "three q4_k_m"), ("three", "two", "two q4_k_m")):
+        command = ["eval", name, "--questions", str(tmp_path / "q.json"), "--against", other, "--json"]
+        made = Evaluation.from_json(json.loads(ok(*command).stdout))
+        assert made.subjects[-1].subject == compared
+        same = f"{name} has as many right as {other}: 6 of 6. `ftq compare {name} {other}` shows what differs."
+        assert made.against == same
+
+
 def of_blue(number: int) -> list[dict[str, Any]]:
     """Questions that `one` gets right and q2_k, the first file of `two`, doesn't."""
     return [{"question": f"How long? {n}", "answers": ["blue"]} for n in range(number)]

@@ -590,7 +590,7 @@ def test_a_run_is_no_worse_if_it_has_as_many_of_the_shared_questions_right() -> 
         asked = side_by_side(questions, [Replies("f16", said(*texts), 1.0)])
         return make([scores(asked, "f16", 1.0)], asked)
 
-    latest = evaluated("24 months", "green", "Ten.", "2")
+    latest = evaluated(*(good := ("24 months", "green", "Ten.", "2")))
     assert why_worse(latest, latest) == ""
     assert why_worse(evaluated("24 months", "blue", "The documents don't say.", "2"), latest) == ""
     assert why_worse(evaluated("24 months", "blue", "Ten.", "2"), latest) == (
@@ -603,6 +603,8 @@ def test_a_run_is_no_worse_if_it_has_as_many_of_the_shared_questions_right() -> 
     )
     other = evaluated("x", questions=[Question(Kind.OWN, "Another?", ("x",))])
     assert why_worse(other, latest) == "no question was asked of both"
+    both = side_by_side(QUESTIONS, [Replies("q2_k", said(*["red"] * 4), 1.0), Replies("f16", said(*good), 1.0)])
+    assert why_worse(make([scores(both, name, 1.0) for name in ("q2_k", "f16")], both), latest) == ""
     assert why_worse(None, latest) == "it has no evaluation to compare by"
     assert why_worse(latest, None) == "the latest version has no evaluation to compare by"
 

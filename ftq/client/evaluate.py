@@ -12,7 +12,7 @@ from ftq.client import view
 from ftq.errors import FtqError, Refused, UserError
 from ftq.evaluation import own
 from ftq.evaluation.choose import Chosen, choose, most_tokens, only
-from ftq.evaluation.compare import Comparison, Side
+from ftq.evaluation.compare import Comparison, Side, same_file
 from ftq.evaluation.compare import compare as compare_sides
 from ftq.evaluation.evaluation import BASE, DOCUMENTS, Asked, Evaluation, Question, Scores, tuned
 from ftq.evaluation.score import Replies, Reply, evaluation_of, scores, side_by_side
@@ -46,9 +46,10 @@ def evaluate(
     against: str | None = None,
     progress: Progress = lambda subject, done, of: None,
 ) -> Evaluation:
-    """Ask the run's base model and each of its files, and with `against` another run's first file, the same questions.
+    """Ask the run's base model and each of its files, and with `against` another run's file, the same questions.
 
-    These are those of the file, else those that the run's evaluation asks. FtqError if nobody answers.
+    That file is of a quantization that both have, else its first. The questions are those of `questions`, else those
+    that the run's evaluation asks. FtqError if nobody answers.
     """
     began = time.monotonic()
     run = client.find(wanted)
@@ -62,7 +63,9 @@ def evaluate(
     if not chosen.questions:
         raise Refused(f"there is no question to ask {run.name}", "Name a file with --questions: docs/evaluation.md.")
     tokens = most_tokens(chosen.questions, run.spec["max_tokens"])
-    subjects = _subjects(client, run, other)
+    files = _quantizations(client, run)
+    pair = same_file(files, _quantizations(client, other)) if other else ("", "")
+    subjects = _subjects(run, files, other, pair[1])
     replies = list(_ask(client, subjects, chosen.questions, tokens, notes, progress))
     asked = side_by_side(chosen.questions, replies)
     scores = [_scores(client, run, asked, one.subject) for one in replies]
@@ -71,7 +74,7 @@ def evaluate(
     evaluation = evaluation_of(
         folder, run.spec, chosen, asked, scores, mine, max_tokens=tokens, began=began, notes=notes
     )
-    return replace(evaluation, against=_against(run, other, asked, scores) if other else "").of_run(run.name)
+    return replace(evaluation, against=_against(run, other, asked, scores, pair[0]) if other else "").of_run(run.name)
 
 
 def compare(client: Client, a: str, b: str) -> Comparison:
@@ -98,14 +101,10 @@ def _without_context(chosen: Chosen) -> tuple[Chosen, list[str]]:
     return replace(chosen, questions=alone), notes
 
 
-def _subjects(client: Client, run: Run, other: Run | None) -> list[Subject]:
-    """Base, the run's files in the order of its options, the other run's first file."""
-    own_files = [Subject(quant, run, {"quant": quant}) for quant in _quantizations(client, run)]
-    others = (
-        [Subject(f"{other.name} {quant}", other, {"quant": quant}) for quant in _quantizations(client, other)[:1]]
-        if other
-        else []
-    )
+def _subjects(run: Run, files: Sequence[str], other: Run | None, theirs: str) -> list[Subject]:
+    """Base, the run's files in the order of its options, a file of the other run."""
+    own_files = [Subject(quant, run, {"quant": quant}) for quant in files]
+    others = [Subject(f"{other.name} {theirs}", other, {"quant": theirs})] if other else []
     return [Subject(BASE, run, {"base": True}), *own_files, *others]
 
 
@@ -152,9 +151,12 @@ def _scores(client: Client, run: Run, asked: Sequence[Any], subject: str) -> Sco
     return scores(asked, subject, 0.0, file_bytes=client.bytes_of(run, gguf_name(subject)))
 
 
-def _against(run: Run, other: Run, asked: Sequence[Asked], scores: Sequence[Scores]) -> str:
-    """Which of the two runs knows more, or that the difference may be chance; empty if nothing was asked of that."""
-    mine, theirs = next(one for one in scores if one.subject != BASE), scores[-1]
+def _against(run: Run, other: Run, asked: Sequence[Asked], scores: Sequence[Scores], file: str) -> str:
+    """Which of the two runs knows more, or that the difference may be chance; empty if nothing was asked of that.
+
+    `file` is which of the run's own is compared with the other run's.
+    """
+    mine, theirs = next(one for one in scores if one.subject == file), scores[-1]
     counts = f"{mine.right} of {mine.answerable} right, {other.name} {theirs.right}"
     if not mine.answerable:
         return ""

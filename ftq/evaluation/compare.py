@@ -94,29 +94,37 @@ def compare(a: Side, b: Side) -> Comparison:
 def why_worse(new: Evaluation | None, latest: Evaluation | None) -> str:
     """Why a run isn't as good as the latest version, by the questions that both were asked; empty if it is.
 
-    They are counted. Without such questions nobody knows, so that is a reason too.
+    They are counted, for the same quantization where both have one. Without such questions nobody knows, so that is a
+    reason too.
     """
     from ftq.evaluation.scoring import is_chance  # which imports what makes questions
 
     if new is None or latest is None:
         return f"{'it' if new is None else 'the latest version'} has no evaluation to compare by"
+    mine, theirs = _files(new, latest)
     shared = [
         (said, answer, one.question)
         for one, other in _shared(new, latest)
-        if (said := _first(new, one)) and (answer := _first(latest, other))
+        if (said := one.said.get(mine)) and (answer := other.said.get(theirs))
     ]
     if not shared:
         return "no question was asked of both"
     right = [(_is_right(question, said), _is_right(question, answer)) for said, answer, question in shared]
-    mine, theirs = map(sum, zip(*right, strict=True))
-    if mine >= theirs:
+    its, latests = map(sum, zip(*right, strict=True))
+    if its >= latests:
         return ""
-    counts = f"of {len(shared)} questions that both were asked it has {mine} right, the latest version {theirs}"
+    counts = f"of {len(shared)} questions that both were asked it has {its} right, the latest version {latests}"
     return (
         f"{counts}, which may be chance"
         if is_chance(right.count((True, False)), right.count((False, True)))
         else counts
     )
+
+
+def same_file(mine: Sequence[str], theirs: Sequence[str]) -> tuple[str, str]:
+    """The first quantization that both have, else the first of each: another one would hide what the options did."""
+    both = [name for name in mine if name in theirs]
+    return next(zip(both or mine, both or theirs, strict=False), ("", ""))
 
 
 def _options(a: Side, b: Side) -> Iterator[Option]:
@@ -174,10 +182,8 @@ def _prompted(side: Side) -> str:
 
 
 def _files(a: Evaluation | None, b: Evaluation | None) -> tuple[str, str]:
-    """The first quantization that both have, else the first of each: another one would hide what the options did."""
     mine, theirs = ([one.subject for one in made.tuned] if made else [] for made in (a, b))
-    both = [name for name in mine if name in theirs]
-    return next(zip(both or mine, both or theirs, strict=False), ("", ""))
+    return same_file(mine, theirs)
 
 
 def _pair(one: Asked, other: Asked, a_file: str, b_file: str) -> Pair | None:
@@ -185,12 +191,6 @@ def _pair(one: Asked, other: Asked, a_file: str, b_file: str) -> Pair | None:
     if a is None or b is None:
         return None
     return Pair(question.text, a.answer, b.answer, a_file, b_file, _is_right(question, a), _is_right(question, b))
-
-
-def _first(evaluation: Evaluation | None, asked: Asked) -> Said | None:
-    """What the first tuned subject of the run said."""
-    tuned = evaluation.tuned if evaluation else ()
-    return asked.said.get(tuned[0].subject) if tuned else None
 
 
 def _is_right(question: Question, said: Said) -> bool:
