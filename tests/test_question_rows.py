@@ -356,6 +356,60 @@ def test_a_figure_is_asked_for_with_what_stands_around_it(sentence: str, value: 
     assert asked[:1] == [question] if question else asked == []
 
 
+@pytest.mark.parametrize(
+    ("sentence", "question"),
+    [
+        ("The pump weighs 3 kg.", "How much does the pump weigh?"),
+        ("The pump weighs about 3.5 kg without the hose.", "How much does the pump weigh without the hose?"),
+        ("A licence costs €20 per month.", "How much does a licence cost per month?"),
+        ("A licence costs 20 euros a month.", "How much does a licence cost a month?"),
+        ("The warranty lasts two years.", "How long does the warranty last?"),
+        ("The battery lasts 8 h when the lamp is off.", "How long does the battery last when the lamp is off?"),
+        ("If the tank is full, the pump lasts 8 hours.", "How long does the pump last if the tank is full?"),
+        ("Standard delivery takes 3-5 business days.", "How long does Standard delivery take?"),
+        ("Saving the log can take 2 or 3 minutes.", "How long can saving the log take?"),
+        ("A refund usually takes between 5 and 10 days to arrive.", "How long does a refund take to arrive?"),
+        ("The hose measures 8 mm at the joint.", "What does the hose measure at the joint?"),
+        ("The room measures 4 by 5 metres.", "What does the room measure?"),
+        ("The tank holds 40 litres.", "How much does the tank hold?"),
+        ("The fridge can hold 40 kg of ice.", "How much ice can the fridge hold?"),
+        ("The proof server needs at least 4 GB of RAM.", "How much RAM does the proof server need?"),
+        ("The glue needs 24 hours to dry.", "How long does the glue need to dry?"),
+        # another thing is said, or of another thing
+        ("It takes 5 minutes to charge the lamp.", ""),
+        ("This model weighs 2 kg.", ""),
+        ("The lamp never takes 5 minutes to charge.", ""),
+        ("The mill can't hold 5 kg of rye.", ""),
+        ("The upgrade takes 5 minutes longer than the first one.", ""),
+        ("The upgrade takes 5 minutes and restarts the router.", ""),
+        ("The device weighs 4 kg, runs for 12 hours and ships in March.", ""),
+        ("Travel costs more than 50 euros must be approved.", ""),
+        ("The window measures 5 mm wide, 10 mm high and 2 mm deep.", ""),
+        ("A bag weighs 2 kg 500 g.", ""),
+        ("The particle weighs about 26 times what its shell does.", ""),
+        ("The call holds 5 seconds.", ""),
+        ("The app costs 5 points.", ""),
+        ("The pump takes 3 m/s at the joint.", ""),
+        ("The job needs 20 GB.", ""),
+        ("The notice takes effect 2 days after the post.", ""),
+    ],
+)
+def test_an_amount_is_asked_for_by_its_verb_and_its_unit(sentence: str, question: str) -> None:
+    asked = [one.question for one in questions_on(sentence, "") if one.form == "amount"]
+    assert asked == [question] * bool(question)
+
+
+def test_a_question_on_an_amount_stands_once() -> None:
+    asked = [one.question for one in questions_on("The reply takes 5 ms.", "5 ms")]
+    assert asked.count("How long does the reply take?") == 1
+
+
+def test_a_short_sentence_with_an_amount_is_taught() -> None:
+    train, _, _ = rows_of(facts_of("# Manual\n\nThe pump weighs 3 kg.\n", "a.md"), Options())
+    asked = [row.instruction.lower() for row in train if row.rule == "P"]
+    assert any("how much does the pump weigh" in question for question in asked)
+
+
 def test_a_duration_in_words_is_a_figure() -> None:
     (said, *_) = [one for one in facts_of("A voucher of the mill expires after two years.", "a.md") if one.rule == "P"]
     assert said.attribute == "two years"

@@ -15,6 +15,7 @@ from ftq.facts.rules.english import (
     first_clause,
 )
 from ftq.questions.english.advice import advice
+from ftq.questions.english.amounts import amount_in
 from ftq.questions.english.asked import Asked
 from ftq.questions.english.in_place import in_place
 from ftq.questions.english.value import asked_for
@@ -38,14 +39,15 @@ def questions_on(sentence: str, value: str) -> list[Asked]:
     questions = list(advice(sentence)) if clause is None else list(_of_clause(clause, sentence, value))
     if clause is not None and value and sentence.count(value) == 1:
         questions += [Asked(asked, sentence, "in place") for asked in in_place(sentence, value)]
-    return [
-        Asked(question, asked.answer, asked.form) for asked in questions if _is_whole(question := _tidy(asked.question))
-    ]
+    tidied = [Asked(_tidy(asked.question), asked.answer, asked.form) for asked in questions]
+    once = {asked.question: asked for asked in reversed(tidied) if _is_whole(asked.question)}
+    return list(reversed(once.values()))
 
 
 def _of_clause(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
     simple = clause.short
     whole = f"{clause.auxiliary} {clause.subject} {simple}{clause.tail}"
+    yield from (Asked(question, sentence, "amount") for question in amount_in(clause))
     if value and sentence.count(value) == 1:
         yield from (Asked(asked, sentence, form) for asked, form in asked_for(clause, value))
     yield Asked(f"{whole}?", f"{'No' if clause.is_negative else 'Yes'}. {sentence}", "whether")
