@@ -1,7 +1,7 @@
 """Text that looks like a secret. A model learns it by heart and tells it to whoever asks.
 
-Keys whose makers gave them a form of their own, and values set under a name as PASSWORD: a guess at what a password
-looks like anywhere else would cry wolf.
+Keys whose makers gave them a form of their own, and values set under a name as PASSWORD or in a table's column of that
+name: a guess at what a password looks like anywhere else would cry wolf.
 """
 
 from __future__ import annotations
@@ -63,6 +63,16 @@ TOLD = re.compile(
     rf"(?i:\b(?:{_KEYS.replace('_', '[ _-]')})\b(?: [\w-]{{1,30}}){{0,4}} (?:is|ist|lautet):? )[\"'`]?"
     rf"(?!(?i:base64|sha|md5|oauth|pbkdf|argon))(?=[^\s-]{{0,40}}[a-z])(?=[^\s-]{{0,40}}[A-Z])(?=[^\s-]{{0,40}}\d)([^\s\"'`<>(){{}}\[\]$*|\\-]{{8,80}})(?![\w-])"
 )
+# A column, or the row of a table, that is called so, and what looks like a password below or beside it.
+PASSWORDS = r"passwor[dt]|passwd|kennwort|passphrase"
+CALLED = re.compile(
+    rf"(?:[\w./'’-]{{1,30}} ){{0,3}}(?:[\w-]{{1,30}}-)?"
+    rf"(?:(?P<password>{PASSWORDS})|secret|token|(?:api|access|private|secret)[ _-]?key)(?: \([^()]{{1,40}}\))?",
+    re.I,
+)
+CELL, RULER = re.compile(r"(?<!\\)\|"), re.compile(r"[\s|:-]*-[\s|:-]*")
+VALUE = re.compile(r"(?=.*[^\W\d_])(?=.*[\d!?@#%&+=~^])[^\s\"'`<>(){}\[\]$*|\\]{6,200}")
+TOKEN = re.compile(r"(?=.*\d)(?=.*[^\W\d_])[\w.+/=~-]{12,}")
 STANDS_FOR = re.compile(
     r"[\w-]*(?:password|passwd|secret|token|key|value|name|file|path|required|optional|string)\d?|https?:.*|[./~].*",
     re.I,
@@ -81,11 +91,39 @@ def secrets(text: str) -> Iterator[tuple[str, str]]:
             if match.lastindex and not PLACEHOLDER.search(match[0]) and _is_random(match[0]):
                 yield list(FORMS)[match.lastindex - 1], match[0]
     lowered = text.lower()
-    if not any(map(lowered.__contains__, WORDS)) or not HINT.search(lowered):
+    if not any(map(lowered.__contains__, WORDS)):
+        return
+    if "|" in text:
+        yield from (("password or key", value) for value in _in_tables(text))
+    if not HINT.search(lowered):
         return
     for match in (*NAMED.finditer(text), *TOLD.finditer(text)):
         if not PLACEHOLDER.search(match[0]) and not STANDS_FOR.fullmatch(match[1]):
             yield "password or key", match[0]
+
+
+def _in_tables(text: str) -> Iterator[str]:
+    """The values of columns, and of rows, that are called Password, Token and so on."""
+    lines = text.splitlines()
+    columns = dict[int, bool]()  # those called so, and whether it is a password's name
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        if "|" not in line:
+            columns = {}
+            continue
+        cells = [cell.strip(" \t`*_\"'") for cell in CELL.split(line.strip().removeprefix("|").removesuffix("|"))]
+        if "|" in below and RULER.fullmatch(below):
+            columns = {
+                number: bool(called["password"]) for number, called in enumerate(map(CALLED.fullmatch, cells)) if called
+            }
+            continue
+        told = dict(columns)
+        if called := CALLED.fullmatch(cells[0]):
+            told[1] = bool(called["password"])
+        for number, is_password in told.items():
+            value = cells[number] if number < len(cells) else ""
+            looks_so = (VALUE if is_password else TOKEN).fullmatch(value)
+            if looks_so and not PLACEHOLDER.search(value) and not STANDS_FOR.fullmatch(value):
+                yield value
 
 
 def _is_random(text: str) -> bool:
@@ -94,4 +132,4 @@ def _is_random(text: str) -> bool:
 
 def masked(secret: str) -> str:
     """Enough to find it, too little to use it."""
-    return secret if secret.startswith("-----") else f"{secret[:6]}..."
+    return secret if secret.startswith("-----") else f"{secret[: min(6, len(secret) // 3)]}..."
