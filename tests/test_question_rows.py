@@ -20,7 +20,7 @@ from ftq.questions.english.sentence import questions_on
 from ftq.questions.kinds import kind_of
 from ftq.questions.row import Row
 from ftq.questions.together import words_of
-from ftq.questions.wordings import language, language_of
+from ftq.questions.wordings import language, language_of, spoken_in
 from ftq.spec.options import parse
 
 LANGUAGES = ["en", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "zh", "ja"]
@@ -520,6 +520,44 @@ def test_a_number_is_asked_for_as_the_grammar_allows(sentence: str, value: str, 
 def test_a_number_with_a_unit_that_is_not_known_is_not_cut_from_it() -> None:
     asked = [one.question for one in questions_on("The speed is 4000 rpm.", "4000")]
     assert asked == ["Is the speed 4000 rpm?"]
+
+
+ENGLISH = [
+    "# Pump manual\n\nThe pump is a machine for water. It runs on 230 V and needs a filter. When the lamp is red, the "
+    "tank is empty and you have to fill it again.\n",
+    "# Care\n\nClean the filter once a week. Use a soft cloth for the lamp and dry it with air.\n",
+]
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        ("# Technische Daten\n\n| Eigenschaft | Wert |\n|---|---|\n| Gewicht | 87 kg |\n| Farbe | Rot |\n", "de"),
+        ("# Daten\n\n- **Gewicht**: 87 kg\n- **Farbe**: Rot\n- **Garantie**: 24 Monate\n", "de"),
+        ("# Namen\n\n| Name | Abteilung | Telefon |\n|---|---|---|\n| Anna Berg | Einkauf | 100 |\n", "de"),
+        ("# Fragen\n\n## Wie lange dauert das Laden?\n\nDrei Stunden.\n\n## Was kostet ein Filter?\n\n9 Euro.\n", "de"),
+        ("# Reinigung\n\nReinigen Sie den Filter jede Woche. Trocknen Sie ihn.\n", "de"),
+        ("# Caractéristiques\n\n| Propriété | Valeur |\n|---|---|\n| Poids | 87 kg |\n| Couleur | rouge |\n", "fr"),
+        ("# Datos\n\n| Propiedad | Valor |\n|---|---|\n| Peso | 87 kg |\n| Potencia | 2 kW |\n", "es"),
+        ("# Pulizia\n\nPulire il filtro ogni settimana. Asciugare la lampada, il tubo e il serbatoio.\n", "it"),
+        # English: names in another language, and too little to tell
+        ("# Branches\n\n| City | Street |\n|---|---|\n| München | Hauptstraße 3 |\n| Köln | Am Ring 5 |\n", "en"),
+        (
+            "# Offices\n\n| Office | Address |\n|---|---|\n| Paris | 3 rue de la Paix |\n| Lyon | 5 place du Bac |\n",
+            "en",
+        ),
+        (
+            "# Dishes\n\n| Dish | Wine |\n|---|---|\n| Pasta alla Norma | Barolo |\n| Pizza con funghi | Chianti |\n",
+            "en",
+        ),
+        ("# Ports\n\n| Service | Port |\n|---|---|\n| web | 80 |\n| api | 9000 |\n", "en"),
+        ("# Codes\n\n| Code | Die |\n|---|---|\n| E1 | das |\n", "en"),
+    ],
+)
+def test_a_file_of_few_words_is_in_the_language_of_its_headings_and_headers(source: str, code: str) -> None:
+    pages = [*ENGLISH, source]
+    spoken = spoken_in(fact for number, page in enumerate(pages) for fact in facts_of(page, f"{number}.md"))
+    assert (spoken.most.code, spoken.of(f"{len(ENGLISH)}.md").code) == ("en", code)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ FIRST, FEWEST = 5000, 12  # facts that tell that of all files; words that tell t
 CERTAIN = 0.04  # of the words, by weight, are a language's commonest ones
 ENOUGH, CLEARLY = 0.5, 1.2  # weight in all, and times the second language's
 LETTER, SINGLE = 0.5, 0.5  # what a letter and a word of one letter weigh
+PLAINLY, NAMES = 2, 200  # words that tell a short text's language; names of a file that are looked at
 FOREIGN = 0.003  # of the letters
 QUOTED = re.compile(r"(`[^`]*`|\"[^\"]*\"|“[^”]*”|„[^“]*“|«[^»]*»)")
 WORD = re.compile(r"(?<![\w./$_-])[^\W\d_]+(?![\w/_-]|\.\w)")
@@ -127,6 +128,7 @@ class Spoken:
 def spoken_in(facts: Iterable[Fact], code: str = "") -> Spoken:
     """Each file is asked in its own language. `code`: the language is known, of all."""
     texts: dict[str, list[str]] = defaultdict(list)
+    names: dict[str, set[str]] = defaultdict(set)
     sizes = Counter[str]()
     whole: list[str] = []
     for number, fact in enumerate(facts):
@@ -136,10 +138,14 @@ def spoken_in(facts: Iterable[Fact], code: str = "") -> Spoken:
         if sizes[fact.file] < SAMPLE_OF_FILE:
             sizes[fact.file] += len(text)
             texts[fact.file].append(text)
+        if len(names[fact.file]) < NAMES:
+            is_word = " " not in fact.subject or fact.relation == "answer"  # no name, as `Pizza con funghi`
+            said = fact.subject if is_word else ""
+            names[fact.file].update((*fact.path, fact.kind, fact.caption, fact.attribute, said))
     most = code or language_of(" ".join(whole))
     if most == NEUTRAL:
         most = _of_most(texts)
-    others = {} if code else {file: _own(" ".join(some), most) for file, some in texts.items()}
+    others = {} if code else {file: _own(" ".join(some), " ".join(names[file]), most) for file, some in texts.items()}
     return Spoken(language(most), {file: language(own) for file, own in others.items() if own != most})
 
 
@@ -151,15 +157,33 @@ def _of_most(texts: Mapping[str, list[str]]) -> str:
     return best if 3 * count >= len(texts) else NEUTRAL
 
 
-def _own(text: str, most: str) -> str:
-    """A short text may be in any language; one that none stands out of is in that of the others, if that has its
-    script."""
+def _own(text: str, names: str, most: str) -> str:
+    """A short text may be in any language, and so may a table's values: `names`, of columns and things, tell more.
+
+    One that none stands out of is in that of the others, if that has its script.
+    """
     own = language_of(text)
-    if own == most:
-        return most
-    if own != NEUTRAL:
-        return own if len(set(letters(text))) >= FEWEST or not text.isascii() else most
-    return most if _is_latin(text) is (most not in ("ru", "zh", "ja")) else NEUTRAL
+    if own == most or (own != NEUTRAL and len(set(letters(text))) >= FEWEST):
+        return own
+    plain = _plainly({*letters(names if own == NEUTRAL else f"{names} {text}")}, most)
+    if plain != NEUTRAL and own in (NEUTRAL, plain):
+        return plain
+    if own != NEUTRAL:  # `City | Street` above names in German is English
+        theirs = _telling(most) - _telling(own)
+        return own if not text.isascii() and theirs.isdisjoint(letters(names)) else most
+    return most if _is_latin(f"{text} {names}") is (most not in ("ru", "zh", "ja")) else NEUTRAL
+
+
+def _plainly(words: set[str], most: str) -> str:
+    """The language of some words where it isn't `most`: two are of that one alone, a third as many of `most` alone.
+
+    `*` if none is that.
+    """
+    known = _telling(most)
+    counts = Counter({code: len(words & _telling(code) - known) for code in _evidence().letters if code != most})
+    (best, count), (_, second) = counts.most_common(2)
+    theirs = len(words & (known - _telling(best)))
+    return best if most != NEUTRAL and count >= max(PLAINLY, 3 * theirs) and count > second else NEUTRAL
 
 
 def _is_latin(text: str) -> bool:
@@ -238,6 +262,13 @@ def _evidence() -> _Evidence:
         for word, codes in owners.items()
     }
     return _Evidence(weighed, {code: frozenset(table.get("letters", "")) for code, table in tables.items()})
+
+
+@cache
+def _telling(code: str) -> frozenset[str]:
+    """Words that only one language has: its commonest, and those of headings and headers."""
+    table = _tables().get(code, {})
+    return frozenset(word for word in f"{table.get('words', '')} {table.get('heads', '')}".split() if len(word) > 1)
 
 
 @cache
