@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from ftq.examples.lengths import Exact, cuts_at_spaces
+from ftq.check.survey import BATCH, counted
+from ftq.examples.lengths import Exact, Guess, cuts_at_spaces
 from ftq.examples.prompt import completion, prompt
+from ftq.examples.split import Example
 
 # How families find words: GPT-2's own way, Llama 3's and Qwen's, OpenAI's later one.
 LLAMA = (
@@ -83,3 +87,22 @@ def test_a_token_with_spaces_keeps_rows_whole(settings: dict[str, bool]) -> None
     tokenizer = _tokenizer("")
     tokenizer.add_tokens([AddedToken("<b>" if settings else "a word", **settings)])
     assert not cuts_at_spaces(tokenizer)
+
+
+def test_only_a_tokenizer_counts_beside_what_python_does() -> None:
+    from tokenizers import AddedToken
+
+    whole = _tokenizer("")
+    whole.add_tokens([AddedToken("a word")])
+    rows = [{"instruction": f"Is a word {number}?", "input": "", "output": "Yes."} for number in range(3 * BATCH)]
+    for counter, beside in ((Guess(), False), (Exact(_tokenizer("")), False), (Exact(whole), True)):
+        places = set[bool]()
+
+        def count(batch: Sequence[Example], counter: Exact | Guess = counter, places: set[bool] = places) -> list[int]:
+            places.add(threading.current_thread() is not threading.main_thread())
+            return counter.each(batch)
+
+        batches = list(counted(rows, count, counter.is_native))
+        assert [row for batch, _ in batches for row in batch] == rows
+        assert [tokens for _, counts in batches for tokens in counts] == counter.each(rows)
+        assert places == {beside}

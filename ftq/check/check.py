@@ -113,7 +113,7 @@ def check(
     asked = dataset.questions_of(spec)
     examples = Examples(folder, row, home, progress, asked, validation=held_out, keeps_equal=spec.strict)
     expected = Expected(spec.questions)
-    for batch, counts in counted(_noted(examples, expected, recall), counter.each):
+    for batch, counts in counted(_noted(examples, expected, recall), counter.each, counter.is_native):
         survey.add(batch, [min(row.limit, tokens) for tokens in counts])
     valid = recall.valid(spec.valid_fraction)
     tokens = list(survey.lengths.elements())

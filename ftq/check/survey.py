@@ -163,9 +163,16 @@ class Survey:
 
 
 def counted(
-    examples: Iterable[Example], count: Callable[[Sequence[Example]], list[int]]
+    examples: Iterable[Example], count: Callable[[Sequence[Example]], list[int]], beside: bool
 ) -> Iterator[tuple[list[Example], list[int]]]:
-    """Batches with what `count` says of each example. Tokenizers don't hold Python up: the next ones come meanwhile."""
+    """Batches with what `count` says of each example.
+
+    `beside`: a tokenizer that doesn't hold Python up does it, so the next ones come meanwhile. Two threads of Python
+    would wait for each other instead, on two cores by turns.
+    """
+    if not beside:
+        yield from ((batch, count(batch)) for batch in batches(examples))
+        return
     given = deque[tuple[list[Example], Future[list[int]]]]()
     with ThreadPoolExecutor(1) as thread:
         for batch in batches(examples):

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
-from threading import Lock
 from typing import Any, Generic, TypeVar
 
 from ftq.examples.prompt import START, after_start, completion, prompt
@@ -36,6 +35,7 @@ class Guess:
 
     bytes_per_token: float = BYTES_PER_TOKEN
     exact: bool = False
+    is_native: bool = False
 
     def one(self, example: Example) -> int:
         return int(bytes_of(example) / self.bytes_per_token) + 1
@@ -45,7 +45,10 @@ class Guess:
 
 
 class Exact:
-    """Tokens by the model's own tokenizer: start, prompt, answer and stop, as prepare counts them."""
+    """Tokens by the model's own tokenizer: start, prompt, answer and stop, as prepare counts them.
+
+    `is_native`: the tokenizer does it all; else most is done in Python, which remembers words.
+    """
 
     exact = True
 
@@ -58,6 +61,7 @@ class Exact:
         self._inner = tokenizer
         self._start = len(tokenizer.encode(START, add_special_tokens=False).ids) + self._beside
         self._words = Words[int](self._counted, sum) if cuts_at_spaces(tokenizer) else None
+        self.is_native = self._words is None
 
     def one(self, example: Example) -> int:
         return self.each([example])[0]
@@ -81,16 +85,15 @@ class Words(Generic[T]):
 
     def __init__(self, encode: Callable[[list[str]], Iterable[T]], join: Callable[[Iterable[T]], T]) -> None:
         self._encode, self._join = encode, join
-        self._known, self._lock = dict[str, T](), Lock()  # one row is counted here while a thread counts others
+        self._known = dict[str, T]()
 
     def of(self, texts: Iterable[str]) -> list[T]:
         """Each text begins with a single space and with a word."""
         rows = [_words(text[1:]) for text in texts]
-        with self._lock:
-            fresh = set(chain.from_iterable(rows)).difference(self._known)
-            self._known.update(zip(fresh, self._encode([f" {word}" for word in fresh]), strict=True))
-            joined = [self._join(map(self._known.__getitem__, row)) for row in rows]
-            self._forget(fresh)
+        fresh = set(chain.from_iterable(rows)).difference(self._known)
+        self._known.update(zip(fresh, self._encode([f" {word}" for word in fresh]), strict=True))
+        joined = [self._join(map(self._known.__getitem__, row)) for row in rows]
+        self._forget(fresh)
         return joined
 
     def _forget(self, fresh: set[str]) -> None:
