@@ -20,7 +20,6 @@ from ftq.check.check import QUICK, Check, File, check, check_of, quick
 from ftq.check.findings import Finding
 from ftq.check.near import Near
 from ftq.check.page import page
-from ftq.check.secrets import masked, secrets
 from ftq.check.survey import Survey
 from ftq.client.submit import look_over
 from ftq.errors import UserError
@@ -164,57 +163,6 @@ def test_the_tokens_are_those_of_prepare_where_the_tokenizer_is_here(tmp_path: P
 
 
 # ---- what it looks for ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("text", "found"), [
-    (f"token: {TOKEN}.", [("GitHub token", TOKEN)]),
-    ("AKIAQ3EGRTUVWXYZ2345", [("AWS key", "AKIAQ3EGRTUVWXYZ2345")]),
-    ("-----BEGIN RSA PRIVATE KEY-----", [("private key", "-----BEGIN RSA PRIVATE KEY-----")]),
-    ("postgres://me:hunter22x@db.host.org/x",
-     [("password in an address", "postgres://me:hunter22x@db.host.org")]),
-    ("DB_PASSWORD=correcthorse", [("password or key", "PASSWORD=correcthorse")]),
-    ('"api_key": "9f8e7d6c5b",', [("password or key", 'api_key": "9f8e7d6c5b')]),
-    ("password: string, PASSWORD=<yours>, password=config.password, PASSWORD=${PW}, max_tokens=2048, PASSWORD=", []),
-    ("AKIAIOSFODNN7EXAMPLE, postgres://user:password@localhost, https://a.b:80/@x, ghp_" + "x" * 36, []),
-    ("redis://:$PASSWORD@redis:6379, sk-learn and sk-" + "a" * 40, []),
-    ("- Passwort: Sommer2026!", [("password or key", "Passwort: Sommer2026!")]),
-    ("The router's password is Hunter2Hunter2.", [("password or key", "password is Hunter2Hunter2.")]),
-    ("Das Passwort im WLAN lautet Sommer2026!", [("password or key", "Passwort im WLAN lautet Sommer2026!")]),
-    ("The password is hashed with SHA-256. The secret is Base64Encoded, the token is 12 characters. The API key is set "
-     "in Config2Loader-style files", []),
-    ("| Device | Password |\n|---|---|\n| router | `Sommer2026!` |\n| door | hunter22 |",
-     [("password or key", "Sommer2026!"), ("password or key", "hunter22")]),
-    ("Host | Root-Passwort (alt)\n--- | ---\nnas | Winter#bote\n\nx | no table, but1more!",
-     [("password or key", "Winter#bote")]),
-    ("| Service | API key | Bot token |\n| :-- | --- | --: |\n| mail | 9f8e7d6c5b4a | q9w8e7r6t5z4u3 |",
-     [("password or key", "9f8e7d6c5b4a"), ("password or key", "q9w8e7r6t5z4u3")]),
-    ("| Setting | Value | Note |\n|---|---|---|\n| Secret | 9f8e7d6c5b4a | Sommer2026! |",
-     [("password or key", "9f8e7d6c5b4a")]),
-    ("| User | Password |\n|---|---|\n| ann | required |\n| ben | see the vault 1 |\n| eve | ******** |\n| joe | 8+ |\n"
-     "| dan | your-password1 |\n| kim | changeme1! |\n| ida | https://vault.org/1! |", []),
-    ("| Token | Meaning |\n|---|---|\n| IDENT42 | a name |\n| utf8 | Latin1Letters! |", []),
-    ("| Password policy | Password length | Tokens |\n|---|---|---|\n| Strong2Day! | 12letters | 9f8e7d6c5b4a |", []),
-    ("| User | Password |\n|---|---|\n| ann |\n| ben | Sommer2026! |\n\n| Secret |",
-     [("password or key", "Sommer2026!")]),
-])  # fmt: skip
-def test_keys_with_a_form_of_their_own_are_secrets_and_examples_of_them_are_not(
-    text: str, found: list[tuple[str, str]]
-) -> None:
-    assert list(secrets(text)) == found
-
-
-def test_a_password_in_a_table_is_told_with_its_line(tmp_path: Path) -> None:
-    files = {"a.md": "# Access\n\n| Device | Password |\n|---|---|\n| router | Sommer2026! |\n",
-             "b.csv": "host,Passwort\nweb,Winter2025!\ndb,required\n"}  # fmt: skip
-    checked = look(write(tmp_path / "docs", files))
-    [finding] = [one for one in checked.of("warning") if "secret" in one.message]
-    assert finding.message == "2 texts look like secrets"
-    assert finding.places == ("a.md:5: password or key Som...", "b.csv:2: password or key Win...")
-
-
-def test_a_secret_is_told_without_telling_it() -> None:
-    assert masked(TOKEN) == "ghp_aB..."
-    assert masked("Sommer2026!") == "Som..." and masked("hunter") == "hu..."
 
 
 def test_texts_that_share_most_groups_of_words_are_near() -> None:

@@ -13,7 +13,8 @@ from itertools import chain, islice
 from pathlib import Path
 
 from ftq.check.near import Near
-from ftq.check.secrets import masked, secrets
+from ftq.check.secrets.find import secrets
+from ftq.check.secrets.values import Secret, masked
 from ftq.examples.split import Example
 
 DRAWN, EACH = 30, 3  # rows that are shown; of a document, before others come from wherever
@@ -143,23 +144,26 @@ class Survey:
         source, text = example["source"], "\n".join((example["instruction"], example["input"], example["output"]))
         if "rule" not in example and (earlier := self._near.earlier(text, source)):
             self.near.add(f"{source} is like {earlier}")
-        for what, secret in secrets(text):
-            if (example["document"], secret) not in self._told:
-                self._told.add((example["document"], secret))
+        for secret in secrets("\n".join(filter(None, (example["input"], example["output"]))), example["instruction"]):
+            if (example["document"], secret.value) not in self._told:
+                self._told.add((example["document"], secret.value))
                 is_named = self.secrets.count < PLACES
-                self.secrets.add(f"{self._place(example, secret)}: {what} {masked(secret)}" if is_named else "")
+                told = f"{secret.what} {masked(secret.value)}"
+                self.secrets.add(f"{self._place(example, secret)}: {told}" if is_named else "")
 
-    def _place(self, example: Example, text: str) -> str:
+    def _place(self, example: Example, secret: Secret) -> str:
         """The line of the document that has the text; else the section, where the file holds it in another form."""
-        file = example["document"]
+        file, first = example["document"], 0  # the line with the value, where what is around it is written otherwise
+        told, value = secret.told.encode(errors="replace"), secret.value.encode(errors="replace")
         try:
             with (self._folder / file).open("rb") as lines:
                 for number, line in enumerate(lines, start=1):
-                    if text.encode() in line:
+                    if told in line:
                         return f"{file}:{number}"
+                    first = first or (number if value in line else 0)
         except OSError:
             pass
-        return example["source"]
+        return f"{file}:{first}" if first else example["source"]
 
 
 def counted(
