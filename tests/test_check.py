@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pages import Tags
 
 from ftq.check.check import QUICK, Check, File, check, check_of, quick
-from ftq.check.findings import Finding
+from ftq.check.finding import Finding
 from ftq.check.near import Near
 from ftq.check.page import page
 from ftq.check.survey import Survey

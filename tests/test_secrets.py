@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -226,3 +227,20 @@ def test_a_secret_in_a_file_of_data_is_told_with_its_line(tmp_path: Path) -> Non
         "a.json:1: password or key Wo...", "a.json:2: password or key Re...", "b.csv:2: password or key Ha...",
         "c.jsonl:1: password or key Stu...", "d.md:5: password or key Som...", "e.xlsx: password or key Ne...",
     ]  # fmt: skip
+
+
+def test_of_a_private_key_that_is_left_out_it_is_said_that_no_model_learns_it(tmp_path: Path) -> None:
+    body = "\n".join(f"MIIEvgIBADANBgkqhkiG9w0BAQEFAASCBKgwggSkAgEAAoIBAQCzweN/MAFxvan{n}" for n in range(6))
+    key = f"-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----"
+    files = {"a.md": f"# Key\n\nHere it is.\n\n{key}\n\nThat was it.\n",
+             "b.json": json.dumps([{"question": "Which key?", "answer": key}])}  # fmt: skip
+    checked = check(write(tmp_path / "docs", files), parse({"model": "any"}))
+    told = [(one.message, one.fix.partition(":")[0], one.places) for one in checked.of("warning")]
+    assert told[:2] == [
+        ("1 text looks like a secret", "The model would tell it to whoever asks",
+         ("b.json:1: private key -----BEGIN PRIVATE KEY-----",)),
+        ("1 private key in documents",
+         "The key's own characters are left out, so no model learns them. Take it out all the same",
+         ("a.md:5: private key -----BEGIN PRIVATE KEY-----",)),
+    ]  # fmt: skip
+    assert not any("MIIEvg" in row.answer for row in checked.rows if row.source.startswith("a.md"))

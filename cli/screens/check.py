@@ -15,7 +15,7 @@ from ftq.words import plural
 
 if TYPE_CHECKING:
     from ftq.check.check import Check, File
-    from ftq.check.findings import Finding
+    from ftq.check.finding import Finding
 
 FILES, PLACES = 30, 5  # that are shown
 ALL = ": --html FILE and --json have all"

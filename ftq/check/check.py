@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ftq.check.findings import LEVELS, NOTHING, Finding, Level, findings_of, is_copy, outcome
+from ftq.check.finding import LEVELS, Finding, Level
+from ftq.check.findings import NOTHING, findings_of, is_copy, outcome
 from ftq.check.survey import Shown, Survey, Tally, counted
 from ftq.check.written import Expected
 from ftq.errors import UserError

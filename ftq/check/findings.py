@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from ftq.check.finding import LEVELS, Finding, Level, told
 from ftq.check.limits import DROPPED, LEFT_OUT, LIMITED, MUCH, VALUES
-from ftq.check.limits import Level as Level
 from ftq.check.near import MOST as NEAR
-from ftq.check.survey import Survey
+from ftq.check.survey import HEADER, TAUGHT, Survey
 from ftq.examples.dataset import COMPARED, FACTS
 from ftq.examples.json_records import KNOWN
 from ftq.examples.records.unread import UNREAD
@@ -19,10 +19,14 @@ from ftq.examples.report import DatasetReport, Skipped, SkippedRecord, Used
 from ftq.files.snapshot import HIDDEN, IGNORED, OTHER
 from ftq.formats.convert import INSTALL
 from ftq.formats.documents import NEEDS_OCR
+from ftq.words import plural
 
-LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 PLACES = 50  # of a finding that are named
-NO_MODEL = "The model would tell it to whoever asks: take it out, and make it invalid where it was in use."
+SECRETS = {  # what becomes of them -> what is to be said
+    TAUGHT: "The model would tell it to whoever asks: take it out, and make it invalid where it was in use.",
+    HEADER: "The key's own characters are left out, so no model learns them. Take it out all the same: whoever reads "
+    "the documents has it.",
+}
 SHORT = (
     "They are learned as whole sections alone, which seldom makes them answers. Headings that say what is below them, "
     "tables, lists of `name: what it is` and commands under a sentence become questions."
@@ -30,17 +34,6 @@ SHORT = (
 LEAVE = "What needn't be learned, name in .ftqignore: it takes its share of the time too."
 LONG, MOST = 50_000, 0.5  # tokens that documents without questions have, and their share: then the model learns these
 OUTSIDE = "a link"  # begins the reason of what leads out of the folder, or to nothing
-
-
-@dataclass(frozen=True)
-class Finding:
-    """`places` are the first ones, of `count`."""
-
-    level: Level
-    message: str
-    fix: str
-    places: tuple[str, ...] = ()
-    count: int = 0
 
 
 NOTHING = Finding("error", "no example in it", f"ftq takes texts, and JSON records with {KNOWN}.")
@@ -111,7 +104,7 @@ def _skipped(report: DatasetReport) -> Iterator[Finding]:
     for kind, (level, what, fix) in fixes.items():
         if files := kinds[kind]:
             places = tuple(f"{file.path}: {file.reason}" for file in files)
-            yield _told(level, f"{_files(len(files))} {what}", fix, places)
+            yield told(level, f"{plural(len(files), 'document')} {what}", fix, places)
 
 
 def _left_out(report: DatasetReport) -> Iterator[Finding]:
@@ -126,7 +119,7 @@ def _left_out(report: DatasetReport) -> Iterator[Finding]:
     }
     for kind, (level, what, fix) in fixes.items():
         if files := kinds[kind]:
-            yield _told(level, f"{_count(len(files), 'file')} {what}", fix, tuple(map(_named, files)))
+            yield told(level, f"{plural(len(files), 'file')} {what}", fix, tuple(map(_named, files)))
 
 
 def _named(file: Skipped) -> str:
@@ -163,33 +156,38 @@ def _notes(report: DatasetReport) -> Iterator[Finding]:
     others = [note for note in notes if note not in {*pages, *unread}]
     if pages:
         fix = "Run OCR on them first (ocrmypdf IN.pdf OUT.pdf), or go without these pages."
-        yield _told("warning", f"{_files(len(pages))} with pages that are left out", fix, tuple(pages))
+        yield told("warning", f"{plural(len(pages), 'document')} with pages that are left out", fix, tuple(pages))
     if unread:
         level: Level = "warning" if any("did you mean" in note for note in unread) else "note"
         fix = "Correct what is misspelt. What else stands there isn't taught: only role, content and weight are read."
-        yield _told(level, f"{_files(len(unread))} whose messages have keys that nothing reads", fix, tuple(unread))
+        yield told(
+            level, f"{plural(len(unread), 'document')} whose messages have keys that nothing reads", fix, tuple(unread)
+        )
     if others:
         fix = "Look at their rows: what was read may not be what was meant."
-        yield _told("note", f"{_files(len(others))} that may have been read wrongly", fix, tuple(others))
+        yield told("note", f"{plural(len(others), 'document')} that may have been read wrongly", fix, tuple(others))
 
 
 def _contradictions(report: DatasetReport) -> Iterator[Finding]:
     of_facts = report.questions.contradictions if report.questions else ()
     fix = "Keep the right one, or say under which heading each holds: as it is, the question may not be asked at all."
     if of_facts:
-        what = f"{_count(len(of_facts), 'contradiction')} between documents"
-        yield _told("warning", what, fix, tuple(map(str, of_facts)))
+        what = f"{plural(len(of_facts), 'contradiction')} between documents"
+        yield told("warning", what, fix, tuple(map(str, of_facts)))
     if of_records := report.contradictions:
-        what = f"{_count(len(of_records), 'question')} that records answer differently"
-        yield _told(
+        what = f"{plural(len(of_records), 'question')} that records answer differently"
+        yield told(
             "warning", what, "Keep the right answer: both are learned, and either is said.", tuple(map(str, of_records))
         )
 
 
 def _secrets(survey: Survey) -> Iterator[Finding]:
-    if number := survey.secrets.count:
-        what = "1 text looks like a secret" if number == 1 else f"{number:,} texts look like secrets"
-        yield Finding("warning", what, NO_MODEL, tuple(survey.secrets.named), number)
+    for kind, fix in SECRETS.items():
+        if number := survey.secrets[kind].count:
+            what = "1 text looks like a secret" if number == 1 else f"{number:,} texts look like secrets"
+            if kind == HEADER:
+                what = f"{plural(number, 'private key')} in documents"
+            yield Finding("warning", what, fix, tuple(survey.secrets[kind].named), number)
 
 
 def _repeated(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
@@ -197,7 +195,7 @@ def _repeated(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
     fix = "Nothing to do: each text is taken once."
     if copies:
         places = tuple(f"{file.path} is in {file.same_as}" for file in copies)
-        yield _told("note", f"{_files(len(copies))} with nothing but what others have", fix, places)
+        yield told("note", f"{plural(len(copies), 'document')} with nothing but what others have", fix, places)
     elif report.duplicates:
         places = tuple(f"{file.path}: {file.duplicates:,}" for file in report.documents.used if file.duplicates)
         what = "1 row was" if report.duplicates == 1 else f"{report.duplicates:,} rows were"
@@ -215,14 +213,14 @@ def _short(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
     bare = [name for name in files if name in survey.files and not survey.files[name].short]
     if not bare:
         return
-    message = f"{_files(len(bare))} without one short question"
+    message = f"{plural(len(bare), 'document')} without one short question"
     tokens = Counter({name: survey.files[name].tokens for name in bare})
     share = tokens.total() / sum(tally.tokens for tally in survey.files.values())
     if tokens.total() < LONG or share < MOST:
-        yield _told("note", message, SHORT, tuple(bare))
+        yield told("note", message, SHORT, tuple(bare))
     else:
         places = tuple(f"{name}: {number:,} tokens" for name, number in tokens.most_common())
-        yield _told("warning", f"{message}, {int(100 * share)} % of what is trained on", f"{SHORT} {LEAVE}", places)
+        yield told("warning", f"{message}, {int(100 * share)} % of what is trained on", f"{SHORT} {LEAVE}", places)
 
 
 def is_json(name: str) -> bool:
@@ -235,7 +233,7 @@ def _few(report: DatasetReport) -> Iterator[Finding]:
         what = "1 fact is" if len(few) == 1 else f"{len(few):,} facts are"
         places = tuple(":".join(key.split(":")[:2]) + f": {key.rpartition(':')[2]}" for key in few)
         fix = "Say each in a table, a list or a sentence of its own, or ask for more: --set exposures=24"
-        yield _told("note", f"{what} met too rarely to be learned", fix, places)
+        yield told("note", f"{what} met too rarely to be learned", fix, places)
 
 
 def _dropped(report: DatasetReport) -> Iterator[Finding]:
@@ -244,7 +242,7 @@ def _dropped(report: DatasetReport) -> Iterator[Finding]:
             word, what, fix = DROPPED.get(reason, ("row", f"of {reason}", ""))
             places = _numbered((report.questions.left_out_of if report.questions else {}).get(reason, {}))
             ending = "" if what.startswith("left out") else " left out"
-            yield Finding("note", f"{_count(number, word)} {what}{ending}", fix, places, len(places))
+            yield Finding("note", f"{plural(number, word)} {what}{ending}", fix, places, len(places))
 
 
 def _cuts(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
@@ -255,13 +253,13 @@ def _cuts(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
         level, fix = LIMITED.get(what, ("note", "Split what is there, if questions on it are wanted."))
         word, _, rest = what.partition(" ")
         numbered = _numbered(places)
-        message = f"{_count(places.total(), word)}{f' {rest}' if rest else ''}"
+        message = f"{plural(places.total(), word)}{f' {rest}' if rest else ''}"
         message += "" if what == COMPARED else " left out" if what in LEFT_OUT else " beyond a limit left out"
         if (share := _share(what, places, report)) >= MUCH:
             level, message = "warning", f"{message}, {share:.0%} of them".replace("%", " %")
         yield Finding(level, message, fix, numbered, len(numbered))
     if number := survey.not_compared:
-        message = f"{_count(number, 'section')} not compared: only the first {NEAR:,} can be near duplicates of others"
+        message = f"{plural(number, 'section')} not compared: only the first {NEAR:,} can be near duplicates of others"
         yield Finding("note", message, "Look at a part of the folder, if that matters: ftq check DIR/PART")
 
 
@@ -276,15 +274,3 @@ def _share(what: str, places: Counter[str], report: DatasetReport) -> float:
 
 def _numbered(places: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(f"{place}: {number:,}" if number > 1 else place for place, number in places.items() if place)
-
-
-def _told(level: Level, message: str, fix: str, places: tuple[str, ...]) -> Finding:
-    return Finding(level, message, fix, places, len(places))
-
-
-def _files(number: int) -> str:
-    return _count(number, "document")
-
-
-def _count(number: int, word: str) -> str:
-    return f"1 {word}" if number == 1 else f"{number:,} {word}s"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+from ftq.check.finding import Level
 from ftq.examples.dataset import COMPARED, FACTS, WORDS
 from ftq.examples.records.known import OPEN, SECTION
 from ftq.facts.blocks import SAID
@@ -13,7 +12,6 @@ from ftq.facts.text.mdx import INSTEAD
 from ftq.facts.text.mdx import UNKNOWN as EXPRESSION
 from ftq.facts.text.plain import NOT_TEXT, UNCLOSED
 
-Level = Literal["error", "warning", "note"]
 # reason of ftq.questions -> what it means for whoever wrote the documents
 DROPPED = {
     "two answers": ("question", "with two answers", "Say under which heading each holds, or keep one of the two."),

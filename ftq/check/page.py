@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ftq.check.check import ROWS, Bin, Check, File, told_of
-from ftq.check.findings import Finding
+from ftq.check.finding import Finding
 from ftq.check.survey import Shown
 from ftq.page.frame import code, document, section, text
 

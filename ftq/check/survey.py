@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ DRAWN, EACH = 30, 3  # rows that are shown; of a document, before others come fr
 BATCH = 512  # rows whose tokens are counted at once
 WAITING = 2  # batches that are being counted
 PLACES = 50  # of one kind that are named
+TAUGHT, HEADER = "taught", "header"  # what becomes of a secret; a header is a private key's, whose rest is left out
 DATA = "J"  # the rule of JSON that no section or record shows
 
 
@@ -68,7 +69,7 @@ class Survey:
     def __init__(self, folder: Path, texts: Callable[[Example], tuple[str, str]], seed: int = 0) -> None:
         self.files: dict[str, Tally] = {}
         self.lengths, self.rules = Counter[int](), Counter[str]()
-        self.near, self.secrets = Places(), Places()
+        self.near, self.secrets = Places(), defaultdict[str, Places](Places)  # by what becomes of them
         self._folder, self._texts, self._number = folder, texts, 0
         self._start = blake2b(f"{seed}\x1f".encode(), digest_size=8)  # of each lot
         self._drawn: list[Drawn] = []  # from wherever
@@ -147,9 +148,9 @@ class Survey:
         for secret in secrets("\n".join(filter(None, (example["input"], example["output"]))), example["instruction"]):
             if (example["document"], secret.value) not in self._told:
                 self._told.add((example["document"], secret.value))
-                is_named = self.secrets.count < PLACES
+                places = self.secrets[HEADER if secret.is_header else TAUGHT]
                 told = f"{secret.what} {masked(secret.value)}"
-                self.secrets.add(f"{self._place(example, secret)}: {told}" if is_named else "")
+                places.add(f"{self._place(example, secret)}: {told}" if places.count < PLACES else "")
 
     def _place(self, example: Example, secret: Secret) -> str:
         """The line of the document that has the text; else the section, where the file holds it in another form."""

@@ -23,7 +23,7 @@ from ftq.words import size
 
 if TYPE_CHECKING:
     from ftq.check.check import Check
-    from ftq.check.findings import Finding
+    from ftq.check.finding import Finding
     from ftq.store.records import Run
     from ftq.store.wire.reads import Reads
 

@@ -30,6 +30,7 @@ HINTS = (
     *("-----BEGIN", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox"),
     *("hooks.slack", "AIza", "AccountKey=", "k_live_", "sk-", "hf_", "pypi-", "npm_", "SG.", "eyJ", "earer ", "://"),
 )  # fmt: skip
+KEY_BODY = re.compile(r"(?:\s|\\n)*(?:[\w-]{1,40}: [^\n]{1,200}\s+)*[\w+/=]{30}")  # behind a private key's first line
 DEMO = re.compile(r"eyJzdWIiOiIxMjM0NTY3ODkw|\bT0{8}")  # the token that every page on web tokens has, Slack's own
 # `curl -u joe:...`, `mysql -p...`, `admin:...`
 PASSED = re.compile(
@@ -49,7 +50,8 @@ def formed(text: str) -> Iterator[Secret]:
     if any(map(text.__contains__, HINTS)):
         for match in ANY.finditer(text):
             if match.lastindex and not is_placeholder(match[0]) and not DEMO.search(match[0]) and _is_random(match[0]):
-                yield Secret(list(FORMS)[match.lastindex - 1], match[0], match[0])
+                is_header = match[0].startswith("-----") and not KEY_BODY.match(text, match.end())
+                yield Secret(list(FORMS)[match.lastindex - 1], match[0], match[0], is_header)
     passed = PASSED.finditer(text) if any(map(text.__contains__, PASSES)) else ()
     logins = LOGIN.finditer(text) if any(map(text.__contains__, LOGINS)) else ()
     for match in (*passed, *logins):

@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 
 class Secret(NamedTuple):
-    """`told` is the text that it stands in, by which its line is found."""
+    """`told` is the text that it stands in, by which its line is found. `is_header`: of a private key no more is there
+    than its first line."""
 
     what: str
     value: str
     told: str
+    is_header: bool = False
 
 
 SIGNS = r"[^\s\"'`<>(){}\[\]$*,;|\\«»“”„：]{4,200}+"  # of a value; none of code and templates
