@@ -389,6 +389,7 @@ def test_submit_refuses_what_strict_would_fail_on(home: Path, documents: Path) -
         checked = run("check", str(documents), *options, "--json")
         errors = [one for one in json.loads(checked.stdout)["findings"] if one["level"] == "error"]
         assert (checked.exit_code, [(one["message"], one["fix"]) for one in errors]) == (1, [(message, fix)])
+        assert "is used" not in checked.stdout.replace("nothing is used", "")
 
     refused(2, held_out / "v.ndjson")
     (documents / "notes.jsonl").write_text('{"question": "q", "answer": "a"}\n{"question": \n')

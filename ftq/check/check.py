@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq.check.finding import LEVELS, Finding, Level
-from ftq.check.findings import NOTHING, findings_of, is_copy, outcome
+from ftq.check.findings import CORRECT, NOTHING, findings_of, is_copy, outcome
 from ftq.check.survey import Shown, Survey, Tally, counted
 from ftq.check.written import Expected
 from ftq.errors import UserError
@@ -87,6 +87,12 @@ class Check:
         """The same with one more, behind those of its level."""
         found = sorted([*self.findings, Finding(level, message, fix)], key=lambda one: LEVELS.index(one.level))
         return replace(self, findings=found)
+
+    def refused(self, message: str, fix: str) -> Check:
+        """The same with the error for which submit takes none of the documents."""
+        none = f"{CORRECT}as long as submit refuses a line, nothing is used."
+        found = [replace(one, fix=none) if one.fix.startswith(CORRECT) else one for one in self.findings]
+        return replace(self, findings=found).with_finding("error", message, fix)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

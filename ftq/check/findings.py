@@ -33,6 +33,7 @@ SHORT = (
 )
 LEAVE = "What needn't be learned, name in .ftqignore: it takes its share of the time too."
 LONG, MOST = 50_000, 0.5  # tokens that documents without questions have, and their share: then the model learns these
+CORRECT = "Correct them: "  # begins what is to be done about records that are left out
 OUTSIDE = "a link"  # begins the reason of what leads out of the folder, or to nothing
 
 
@@ -131,7 +132,7 @@ def _records(report: DatasetReport) -> Iterator[Finding]:
         places = tuple(map(_record, records))
         number = sum(record.count for record in records)
         what = "1 record or section is" if number == 1 else f"{number:,} records or sections are"
-        fix = f"Correct them: {_rest(report)}."
+        fix = f"{CORRECT}{_rest(report)}."
         yield Finding("warning", f"{what} left out", fix, places, number)
 
 

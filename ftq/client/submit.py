@@ -150,7 +150,7 @@ def check(
     ratio = {"bytes_per_token": partial(bytes_per_token, spec)} if named and bytes_per_token else {}
     checked = checking.check(Path(spec["documents"]), parse({**spec, "model": model}), home, progress, **ratio)
     if fault := _fault(spec, home):
-        checked = checked.with_finding("error", *fault)
+        checked = checked.refused(*fault)
     few = _few(checked.report.tested, spec)
     return checked.with_finding("warning", *few) if few else checked
 
