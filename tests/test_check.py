@@ -262,6 +262,35 @@ def test_a_fix_fits_what_is_left_of_the_documents(documents: list[str], fix: str
     )
 
 
+@pytest.mark.parametrize(("name", "text", "why"), [
+    ("valid.jsonl", '{"foo": "bar"}\n', "line 1: a record needs instruction/output, prompt/completion, question/answer "
+                                        "or messages; this one has foo"),
+    ("valid.json", '{"pump": {"weight": "12 kg"}}', "a record needs instruction/output, prompt/completion, "
+                                                    "question/answer or messages; this one has pump"),
+    ("valid.jsonl", '{"foo": \n', "line 1: malformed JSON (Expecting value, column 9)"),
+])  # fmt: skip
+def test_a_validation_set_of_another_shape_is_told_and_never_trained_on(
+    name: str, text: str, why: str, tmp_path: Path
+) -> None:
+    """What is held out is what would be without the file."""
+    page = "".join(f"## Part {n}\n\nThe part {n} weighs {n} kg.\n\n" for n in range(30))
+    without = look(write(tmp_path / "docs", {"a.md": page}))
+    checked = look(write(tmp_path / "docs", {name: text}))
+    assert {row.source.partition("#")[0] for row in checked.rows} == {"a.md"}
+    assert (checked.report.train, checked.report.valid) == (without.report.train, without.report.valid)
+    assert checked.report.valid
+    [finding] = [one for one in checked.of("warning") if "for validation" in one.message]
+    assert finding.message == "1 document for validation without a record of a known shape"
+    assert finding.places == (f"{name}: nothing usable: {why}",)
+    assert '{"question": "...", "answer": "..."}' in finding.fix
+
+
+def test_what_texts_of_a_validation_set_state_is_not_trained_on(tmp_path: Path) -> None:
+    text = json.dumps({"text": "# Pump\n\nThe pump X200 weighs 87 kg. It moves water.", "title": "Pump"})
+    checked = look(write(tmp_path / "docs", {"a.md": PORTS.format(web=80), "valid.jsonl": text}))
+    assert not [row for row in checked.rows if row.source.startswith("valid.jsonl") and row.rule]
+
+
 def test_rows_that_a_model_wrote_are_shown_with_the_others(tmp_path: Path) -> None:
     survey = Survey(tmp_path, lambda example: (example["instruction"], example["output"]))
     row = {"instruction": "Q?", "input": "", "output": "A.", "source": "a.md#A", "document": "a.md"}

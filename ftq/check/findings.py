@@ -14,6 +14,7 @@ from ftq.check.near import MOST as NEAR
 from ftq.check.survey import HEADER, TAUGHT, Survey
 from ftq.examples.dataset import COMPARED, FACTS
 from ftq.examples.json_records import KNOWN
+from ftq.examples.read import OWN_VALID
 from ftq.examples.records.unread import UNREAD
 from ftq.examples.report import DatasetReport, Skipped, SkippedRecord, Used
 from ftq.files.snapshot import HIDDEN, IGNORED, OTHER
@@ -33,6 +34,11 @@ SHORT = (
 )
 LEAVE = "What needn't be learned, name in .ftqignore: it takes its share of the time too."
 LONG, MOST = 50_000, 0.5  # tokens that documents without questions have, and their share: then the model learns these
+NO_VALID = "no validation set"
+VALID = (
+    "Nothing in them is used, and what is held out is as without them. Write records, in valid.jsonl one a line: "
+    '{"question": "...", "answer": "..."}. Or give the file another name.'
+)
 CORRECT = "Correct them: "  # begins what is to be done about records that are left out
 OUTSIDE = "a link"  # begins the reason of what leads out of the folder, or to nothing
 
@@ -95,8 +101,10 @@ def _nothing(report: DatasetReport) -> Iterator[Finding]:
 def _skipped(report: DatasetReport) -> Iterator[Finding]:
     kinds: dict[str, list[Skipped]] = defaultdict(list)
     for file in report.documents.skipped:
-        kinds[outcome(file)].append(file)
+        kind = outcome(file)
+        kinds[NO_VALID if kind in ("unusable", "empty") and file.path in OWN_VALID else kind].append(file)
     fixes: dict[str, tuple[Level, str, str]] = {
+        NO_VALID: ("warning", "for validation without a record of a known shape", VALID),
         "unusable": ("warning", "can't be used", "Correct them, or name them in .ftqignore."),
         "no converter": ("warning", "can't be read without a converter", f"Run: {INSTALL}"),
         "needs OCR": ("warning", "can't be read without OCR", "Run OCR on them first: ocrmypdf IN.pdf OUT.pdf"),

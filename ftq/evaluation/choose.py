@@ -14,7 +14,7 @@ from typing import Any
 from ftq.evaluation import own
 from ftq.evaluation.evaluation import Kind, Question
 from ftq.evaluation.scoring import holds, words_of
-from ftq.examples.dataset import OWN_VALID
+from ftq.examples.read import OWN_VALID
 from ftq.examples.recall import LONGEST
 from ftq.facts.fact import SILENT
 from ftq.files.run_dir import RunDir, read_jsonl

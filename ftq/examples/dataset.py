@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ftq.errors import utf8
 from ftq.examples.answers import Answers
-from ftq.examples.read import NO_RULES, read
+from ftq.examples.read import NO_RULES, OWN_VALID, gives_examples, read
 from ftq.examples.recall import Part, Recall
 from ftq.examples.records.given import Candidate, Note, Read, Stated
 from ftq.examples.records.known import FACT
@@ -28,7 +28,6 @@ from ftq.spec.options import RunSpec
 
 NEVER = 10**9  # facts of which one has a wording held back
 FACTS, WORDS, COMPARED = FACT, "word", "record not compared with others"  # what a limit of all documents leaves out
-OWN_VALID = ("valid.json", "valid.jsonl")  # documents whose records are all for validation
 
 
 class Examples:
@@ -166,8 +165,9 @@ class Examples:
                     self.count += 1
                     yield {**example, "document": name}, row.is_record
             elif isinstance(row, Stated):
-                stated += len(row.facts)
-                self._note(row)
+                told = replace(row, facts=[]) if name in OWN_VALID else row
+                stated += len(told.facts)
+                self._note(told)
             elif isinstance(row, Note):
                 self.documents.notes.append(utf8(f"{row.document}: {row.text}"))
             elif row.where:
@@ -243,9 +243,9 @@ class Examples:
 
 
 def _has_own_valid(folder: Path, home: Path | None) -> bool:
-    """Whether one lies in the folder itself, and is neither ignored nor a link that leads out."""
+    """Whether one with a record lies in the folder itself, and is neither ignored nor a link that leads out."""
     top = takewhile(lambda found: found[0].parent == folder, snapshot.walk(folder, home))
-    return any(path.name in OWN_VALID and not reason for path, reason in top)
+    return any(path.name in OWN_VALID and not reason and gives_examples(path) for path, reason in top)
 
 
 def questions_of(spec: RunSpec) -> Options | None:

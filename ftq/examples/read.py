@@ -44,6 +44,7 @@ class File:
 Records = Iterable[tuple[str, Any]]  # where each stands, and itself or why there is none
 Rules = frozenset[str]
 NO_RULES = Rules()
+OWN_VALID = ("valid.json", "valid.jsonl")  # documents whose records are all for validation
 LARGE = 2_000_000  # bytes: such a document is read here, one at a time, so that only one of them is in memory
 SHARED = 400_000  # bytes of a folder from which on more processes save more time than they take to start
 NAMED = 1_000  # records of a document that give nothing and are named
@@ -187,11 +188,19 @@ def _records(path: Path, known: Known) -> Iterator[Read]:
             break
         unusable.append(row)
     else:
-        yield from _told(data_of(path, name, unusable, cuts, "J" in rules))
+        yield from _told(data_of(path, name, unusable, cuts, "J" in rules and name not in OWN_VALID))
         return
     yield from unread.notes(name)
     if rules or cuts:
         yield Stated(name, [], words_of_file(path) if rules else set(), tuple(cuts))
+
+
+def gives_examples(path: Path) -> bool:
+    """Whether a file of JSON has a record that is an example, or a text."""
+    try:
+        return any(isinstance(row, Candidate) for row in _records(path, Known(path.name, NO_RULES, EVERY)))
+    except (OSError, ValueError):
+        return False
 
 
 def _table(table: Decoded, name: str, rules: Rules) -> Iterator[Read]:
