@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from ftq.errors import UserError
+from ftq.files.snapshot import snapshot
 from ftq.formats.ignore import Ignore
 
 
@@ -42,3 +43,20 @@ def test_a_line_that_is_no_pattern_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as raised:
         Ignore(tmp_path).reason(PurePosixPath("a.md"))
     assert raised.value.message == f"{tmp_path}/.ftqignore, line 2: not a pattern: '!'"
+
+
+def test_a_folder_whose_files_are_all_left_out_says_by_what_and_how_many(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.md", "in/b.md", "in/c.md", "in/.hidden.md", ".hidden.md"):
+        (tmp_path / name).write_text("# A\n\nText.\n")
+    (tmp_path / ".ftqignore").write_text("# all\n*\n")
+    with pytest.raises(UserError) as caught:
+        snapshot(tmp_path, None)
+    assert caught.value.message == f"documents {tmp_path}: .ftqignore leaves out all that is in it, 3 files"
+    assert caught.value.hint == "Correct .ftqignore, line 2, or name another folder: --documents DIR"
+    (tmp_path / ".ftqignore").write_text("*.md\n")
+    (tmp_path / "x.exe").write_text("x")
+    with pytest.raises(UserError) as caught:
+        snapshot(tmp_path, None)
+    told = "no document in it (1 other file left out: .exe; 3 files left out by .ftqignore)"
+    assert caught.value.message == f"documents {tmp_path}: {told}"

@@ -14,8 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from ftq.errors import NotFound, UserError, utf8
+from ftq.formats.ignore import NAME as IGNORE
 from ftq.formats.ignore import Ignore
 from ftq.formats.kind import SUFFIXES
+from ftq.words import listed, plural
 
 SHOWN = 5  # kinds of other files that are named
 HIDDEN, OTHER, IGNORED = "hidden", "not a kind of document that ftq reads", "left out by "  # reasons for leaving out
@@ -270,9 +272,23 @@ def _unreadable(error: OSError) -> str:
 
 def _nothing(folder: Path, left_out: list[tuple[Path, str]]) -> UserError:
     skipped, others = _skipped(left_out), _others(left_out)
+    ignored = [(path, reason.removeprefix(IGNORED)) for path, reason in left_out if reason.startswith(IGNORED)]
+    number = sum(_files_in(path) for path, _ in ignored)
     why = "none of its documents can be taken" if skipped else "no document in it"
     hint = "Save what you have as text, HTML, PDF, an Office format or JSON, or name another folder: --documents DIR"
+    if number:
+        others = "; ".join(filter(None, (others, f"{plural(number, 'file')} left out by {IGNORE}")))
+        hint = f"Correct {listed(sorted({line for _, line in ignored}))}, or name another folder: --documents DIR"
+    if number and not skipped and len(ignored) == len(left_out):
+        why, others = f"{IGNORE} leaves out all that is in it, {plural(number, 'file')}", ""
     return UserError(f"documents {folder}: {why}{f' ({others})' if others else ''}", "\n".join(skipped) or hint)
+
+
+def _files_in(path: Path) -> int:
+    """How many files an ignored one, or an ignored folder, is; hidden ones don't count."""
+    if not path.is_dir() or path.is_symlink():
+        return not path.name.startswith(".")
+    return sum(not name.startswith(".") for _, _, names in os.walk(path) for name in names)
 
 
 def _others(left_out: list[tuple[Path, str]]) -> str:
