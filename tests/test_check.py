@@ -291,6 +291,31 @@ def test_what_texts_of_a_validation_set_state_is_not_trained_on(tmp_path: Path) 
     assert not [row for row in checked.rows if row.source.startswith("valid.jsonl") and row.rule]
 
 
+def test_of_a_validation_folder_is_said_what_holds_of_it_by_paths_that_tell_it(tmp_path: Path) -> None:
+    """Nothing in it is learned. What both folders have is told with both paths."""
+    secret, both = "# Door\n\nThe alarm code: 4711\n", f"# Both\n\n{LONG} once\n"
+    folder = write(tmp_path / "docs", {"a.md": PORTS.format(web=80), "both.md": both})
+    held = write(tmp_path / "held", {"both.md": both, "z.md": secret, "again.md": both.replace("once", "twice"),
+                                     "bad.jsonl": '{"foo": 1}\n'})  # fmt: skip
+    checked = check(folder, parse({"model": "any", "validation": str(held), "questions": "base"}))
+    told = {one.message: (one.level, one.places) for one in checked.findings if one.places}
+    assert told == {
+        "1 document can't be used": ("warning", (
+            "validation/bad.jsonl: nothing usable: line 1: a record needs instruction/output, prompt/completion, "
+            "question/answer or messages; this one has foo",)),
+        "1 record or section is left out": ("warning", (
+            "validation/bad.jsonl: line 1: a record needs instruction/output, prompt/completion, question/answer or "
+            "messages; this one has foo",)),
+        "1 text looks like a secret in validation": ("warning", ("validation/z.md:3: PIN or code 4...",)),
+        "2 sections nearly the same in training and in validation": ("note", (
+            "validation/again.md#Both is like both.md#Both", "validation/both.md#Both is like both.md#Both")),
+        "1 document without one short question": ("note", ("both.md",)),
+    }  # fmt: skip
+    [finding] = [one for one in checked.findings if "secret" in one.message]
+    assert "doesn't learn them" in finding.fix
+    assert "asked about 2 sections;" in checked.expected
+
+
 def test_rows_that_a_model_wrote_are_shown_with_the_others(tmp_path: Path) -> None:
     survey = Survey(tmp_path, lambda example: (example["instruction"], example["output"]))
     row = {"instruction": "Q?", "input": "", "output": "A.", "source": "a.md#A", "document": "a.md"}

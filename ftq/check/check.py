@@ -115,8 +115,8 @@ def check(
     counter = lengths.counter_of(spec.model, bytes_per_token) if is_plain else lengths.Guess(bytes_per_token())
     stop = known.stop if known else STOP
     row = Row(min(context or spec.max_seq_length, spec.max_seq_length), counter.one)
-    survey, recall = Survey(folder, lambda example: _texts(example, spec, stop), spec.seed), Recall(spec.seed)
-    held_out = Path(spec.validation) if spec.validation else None
+    held_out, recall = Path(spec.validation) if spec.validation else None, Recall(spec.seed)
+    survey = Survey(folder, lambda example: _texts(example, spec, stop), spec.seed, held_out)
     asked = dataset.questions_of(spec)
     examples = Examples(folder, row, home, progress, asked, validation=held_out, keeps_equal=spec.strict)
     expected = Expected(spec.questions)
@@ -183,7 +183,8 @@ def _texts(example: Example, spec: RunSpec, stop: str) -> tuple[str, str]:
 
 def _noted(examples: Iterable[tuple[Example, Part]], expected: Expected, recall: Recall) -> Iterator[Example]:
     for example, part in examples:
-        expected.see(example)
+        if part is not Part.VALID:
+            expected.see(example)
         recall.see(example, part)
         yield example
 

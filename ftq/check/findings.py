@@ -11,7 +11,7 @@ from pathlib import Path
 from ftq.check.finding import LEVELS, Finding, Level, told
 from ftq.check.limits import DROPPED, LEFT_OUT, LIMITED, MUCH, VALUES
 from ftq.check.near import MOST as NEAR
-from ftq.check.survey import HEADER, TAUGHT, Survey
+from ftq.check.survey import HEADER, HELD_OUT, TAUGHT, Survey
 from ftq.examples.dataset import COMPARED, FACTS
 from ftq.examples.json_records import KNOWN
 from ftq.examples.read import OWN_VALID
@@ -25,6 +25,8 @@ from ftq.words import plural
 PLACES = 50  # of a finding that are named
 SECRETS = {  # what becomes of them -> what is to be said
     TAUGHT: "The model would tell it to whoever asks: take it out, and make it invalid where it was in use.",
+    HELD_OUT: "They are only measured on, so the model doesn't learn them; but the run's files have them: take them "
+    "out.",
     HEADER: "The key's own characters are left out, so no model learns them. Take it out all the same: whoever reads "
     "the documents has it.",
 }
@@ -196,6 +198,7 @@ def _secrets(survey: Survey) -> Iterator[Finding]:
             what = "1 text looks like a secret" if number == 1 else f"{number:,} texts look like secrets"
             if kind == HEADER:
                 what = f"{plural(number, 'private key')} in documents"
+            what += " in validation" if kind == HELD_OUT else ""
             yield Finding("warning", what, fix, tuple(survey.secrets[kind].named), number)
 
 
@@ -214,17 +217,23 @@ def _repeated(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
         fix = "Keep one of each: what is repeated is learned at the cost of the rest."
         yield Finding("note", f"{what} the same as others", fix, tuple(survey.near.named), number)
 
+    if number := survey.leaked.count:
+        what = f"{plural(number, 'section')} nearly the same in training and in validation"
+        fix = "Leave each out of one of the two: what was learned by heart measures nothing."
+        yield Finding("note", what, fix, tuple(survey.leaked.named), number)
+
 
 def _short(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
     if report.questions is None:
         return
     files = [file.path for file in report.documents.used if file.examples and not is_json(file.path)]
-    bare = [name for name in files if name in survey.files and not survey.files[name].short]
+    trained = {name: tally for name, tally in survey.files.items() if not survey.is_held_out(name)}
+    bare = [name for name in files if name in trained and not trained[name].short]
     if not bare:
         return
     message = f"{plural(len(bare), 'document')} without one short question"
-    tokens = Counter({name: survey.files[name].tokens for name in bare})
-    share = tokens.total() / sum(tally.tokens for tally in survey.files.values())
+    tokens = Counter({name: trained[name].tokens for name in bare})
+    share = tokens.total() / sum(tally.tokens for tally in trained.values())
     if tokens.total() < LONG or share < MOST:
         yield told("note", message, SHORT, tuple(bare))
     else:

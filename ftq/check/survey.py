@@ -15,13 +15,18 @@ from pathlib import Path
 from ftq.check.near import Near
 from ftq.check.secrets.find import secrets
 from ftq.check.secrets.values import Secret, masked
+from ftq.examples.read import OWN_VALID, VALIDATION
 from ftq.examples.split import Example
 
 DRAWN, EACH = 30, 3  # rows that are shown; of a document, before others come from wherever
 BATCH = 512  # rows whose tokens are counted at once
 WAITING = 2  # batches that are being counted
 PLACES = 50  # of one kind that are named
-TAUGHT, HEADER = "taught", "header"  # what becomes of a secret; a header is a private key's, whose rest is left out
+TAUGHT, HELD_OUT, HEADER = (
+    "taught",
+    "held out",
+    "header",
+)  # what becomes of a secret; a header is a private key's, whose rest is left out
 DATA = "J"  # the rule of JSON that no section or record shows
 
 
@@ -62,15 +67,23 @@ Drawn = tuple[bytes, int, Shown]  # its lot, its number
 
 
 class Survey:
-    """`add` rows with their lengths in tokens; the rest is there to be read. `folder` holds the documents.
+    """`add` rows with their lengths in tokens; the rest is there to be read. `folder` holds the documents, `validation`
+    those that are only measured on.
 
     `texts` gives a row's prompt and answer as the model sees them."""
 
-    def __init__(self, folder: Path, texts: Callable[[Example], tuple[str, str]], seed: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        texts: Callable[[Example], tuple[str, str]],
+        seed: int = 0,
+        validation: Path | None = None,
+    ) -> None:
         self.files: dict[str, Tally] = {}
         self.lengths, self.rules = Counter[int](), Counter[str]()
         self.near, self.secrets = Places(), defaultdict[str, Places](Places)  # by what becomes of them
-        self._folder, self._texts, self._number = folder, texts, 0
+        self.leaked = Places()  # sections of validation that train nearly has
+        self._folder, self._validation, self._texts, self._number = folder, validation, texts, 0
         self._start = blake2b(f"{seed}\x1f".encode(), digest_size=8)  # of each lot
         self._drawn: list[Drawn] = []  # from wherever
         self._of_file: dict[str, list[Drawn]] = {}  # of each document that is among the first
@@ -144,11 +157,15 @@ class Survey:
     def _look(self, example: Example) -> None:
         source, text = example["source"], "\n".join((example["instruction"], example["input"], example["output"]))
         if "rule" not in example and (earlier := self._near.earlier(text, source)):
-            self.near.add(f"{source} is like {earlier}")
+            held_out = {self.is_held_out(document) for document in (example["document"], earlier.partition("#")[0])}
+            if held_out != {True}:  # what is only measured on may repeat itself
+                (self.leaked if True in held_out else self.near).add(f"{source} is like {earlier}")
         for secret in secrets("\n".join(filter(None, (example["input"], example["output"]))), example["instruction"]):
             if (example["document"], secret.value) not in self._told:
                 self._told.add((example["document"], secret.value))
-                places = self.secrets[HEADER if secret.is_header else TAUGHT]
+                places = self.secrets[
+                    HEADER if secret.is_header else HELD_OUT if self.is_held_out(example["document"]) else TAUGHT
+                ]
                 told = f"{secret.what} {masked(secret.value)}"
                 places.add(f"{self._place(example, secret)}: {told}" if places.count < PLACES else "")
 
@@ -157,7 +174,7 @@ class Survey:
         file, first = example["document"], 0  # the line with the value, where what is around it is written otherwise
         told, value = secret.told.encode(errors="replace"), secret.value.encode(errors="replace")
         try:
-            with (self._folder / file).open("rb") as lines:
+            with self._path(file).open("rb") as lines:
                 for number, line in enumerate(lines, start=1):
                     if told in line:
                         return f"{file}:{number}"
@@ -165,6 +182,16 @@ class Survey:
         except OSError:
             pass
         return f"{file}:{first}" if first else example["source"]
+
+    def is_held_out(self, document: str) -> bool:
+        """Whether the document is only measured on."""
+        return document in OWN_VALID or self._path(document) != self._folder / document
+
+    def _path(self, document: str) -> Path:
+        path = self._folder / document
+        if self._validation is None or not document.startswith(VALIDATION) or path.exists():
+            return path
+        return self._validation / document.removeprefix(VALIDATION)
 
 
 def counted(

@@ -14,7 +14,7 @@ from typing import Any
 from ftq.evaluation import own
 from ftq.evaluation.evaluation import Kind, Question
 from ftq.evaluation.scoring import holds, words_of
-from ftq.examples.read import OWN_VALID
+from ftq.examples.read import OWN_VALID, VALIDATION
 from ftq.examples.recall import LONGEST
 from ftq.facts.fact import SILENT
 from ftq.files.run_dir import RunDir, read_jsonl
@@ -100,7 +100,9 @@ def _taught(train: Path, wanted: list[dict[str, Any]]) -> set[str]:
 
 
 def _is_users(row: dict[str, Any]) -> bool:
-    return str(row.get("source", "")).startswith(tuple(f"{name}#" for name in OWN_VALID))
+    return str(row.get("source", "")).startswith(
+        tuple(f"{folder}{name}#" for folder in ("", VALIDATION) for name in OWN_VALID)
+    )
 
 
 def _question(row: dict[str, Any]) -> Question:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ftq.errors import utf8
 from ftq.examples.answers import Answers
-from ftq.examples.read import NO_RULES, OWN_VALID, gives_examples, read
+from ftq.examples.read import NO_RULES, OWN_VALID, VALIDATION, gives_examples, read
 from ftq.examples.recall import Part, Recall
-from ftq.examples.records.given import Candidate, Note, Read, Stated
+from ftq.examples.records.given import Candidate, LeftOut, Note, Read, Stated
 from ftq.examples.records.known import FACT
 from ftq.examples.records.stated import MOST_WORDS
 from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
@@ -120,8 +120,8 @@ class Examples:
     def _held_out(self, folder: Path) -> Iterator[tuple[Example, Part]]:
         """The examples of a folder of their own. One that is trained on too is measured on all the same."""
         self._seen = {}
-        for name, rows in groupby(read(folder), key=lambda row: row.document):
-            yield from ((example, Part.VALID) for example, _ in self._document(f"validation/{name}", rows))
+        for name, rows in groupby(map(_of_validation, read(folder)), key=lambda row: row.document):
+            yield from ((example, Part.VALID) for example, _ in self._document(name, rows))
 
     def _of_facts(self, options: Options) -> Iterator[tuple[Example, Part]]:
         """The rows of all facts. A question that a section or a record asks too tests nothing: it is for train."""
@@ -240,6 +240,16 @@ class Examples:
     def _skip_record(self, where: str, reason: str, count: int = 1) -> None:
         """Note a record. Its keys may hold what no file and no database takes."""
         self.records_skipped.append(SkippedRecord(utf8(where), utf8(reason), count))
+
+
+def _of_validation(row: Read) -> Read:
+    """The row, by a name that tells which folder it is from."""
+    row = replace(row, document=f"{VALIDATION}{row.document}")
+    if isinstance(row, Candidate):
+        return replace(row, where=f"{VALIDATION}{row.where}", source=f"{VALIDATION}{row.source}")
+    if isinstance(row, Stated):
+        return replace(row, cuts=tuple(replace(cut, file=f"{VALIDATION}{cut.file}") for cut in row.cuts))
+    return replace(row, where=f"{VALIDATION}{row.where}") if isinstance(row, LeftOut) and row.where else row
 
 
 def _has_own_valid(folder: Path, home: Path | None) -> bool:

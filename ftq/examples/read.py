@@ -45,6 +45,7 @@ Records = Iterable[tuple[str, Any]]  # where each stands, and itself or why ther
 Rules = frozenset[str]
 NO_RULES = Rules()
 OWN_VALID = ("valid.json", "valid.jsonl")  # documents whose records are all for validation
+VALIDATION = "validation/"  # stands before the names of documents of a folder that is for validation
 LARGE = 2_000_000  # bytes: such a document is read here, one at a time, so that only one of them is in memory
 SHARED = 400_000  # bytes of a folder from which on more processes save more time than they take to start
 NAMED = 1_000  # records of a document that give nothing and are named

@@ -81,7 +81,7 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     _tell_skipped(examples, report)
     _tell(_worth_knowing(examples), "note", report)
     examples.documents.skipped.extend(_left_out(run))
-    survey = Survey(run.documents, lambda example: tokens.texts(example, stop), spec.seed)
+    survey = Survey(run.documents, lambda example: tokens.texts(example, stop), spec.seed, held_out)
     lengths = rows.write(folder, model_dir, stop, spec.format, tokens, survey.add)
     with blaming("model"):
         rows.check_vocabulary(folder, tokens, reading_part(base_model.read_config(model_dir))["vocab_size"])
