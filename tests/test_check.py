@@ -316,6 +316,25 @@ def test_of_a_validation_folder_is_said_what_holds_of_it_by_paths_that_tell_it(t
     assert "asked about 2 sections;" in checked.expected
 
 
+def test_rows_too_long_are_told_by_line_and_with_the_option_to_raise(tmp_path: Path) -> None:
+    section = (
+        "# Leave\n\nEverybody who works full time has 27 days of paid leave in a year, and whoever has worked here for "
+        "more than ten years has three more days, which are written into the contract by the office of personnel at "
+        "the start of the year after that.\n"
+    )
+    asked = json.dumps([{"question": f"{LONG}?", "answer": "a"}, {"question": "Q", "answer": "a"}])
+    folder = write(tmp_path / "docs", {"leave.md": section, "q.json": asked})
+    checked = check(folder, parse({"model": "any", "max_seq_length": 64}))
+    [finding] = [one for one in checked.of("warning") if "too long" in one.message]
+    assert finding.message.endswith(" rows too long for max_seq_length left out")
+    assert finding.places == (
+        "q.json: record 1: its question alone fills a row of 64 tokens (max_seq_length)",
+        "leave.md:3: a question with its answer is longer than a row of 64 tokens (max_seq_length)",
+    )
+    assert finding.fix == "Raise max_seq_length, which is 64, as far as the model's context and memory go."
+    assert not [one for one in checked.findings if one.fix.startswith("Correct them: ")]
+
+
 def test_rows_that_a_model_wrote_are_shown_with_the_others(tmp_path: Path) -> None:
     survey = Survey(tmp_path, lambda example: (example["instruction"], example["output"]))
     row = {"instruction": "Q?", "input": "", "output": "A.", "source": "a.md#A", "document": "a.md"}

@@ -12,7 +12,7 @@ from ftq.check.finding import LEVELS, Finding, Level, told
 from ftq.check.limits import DROPPED, LEFT_OUT, LIMITED, MUCH, VALUES
 from ftq.check.near import MOST as NEAR
 from ftq.check.survey import HEADER, HELD_OUT, TAUGHT, Survey
-from ftq.examples.dataset import COMPARED, FACTS
+from ftq.examples.dataset import COMPARED, FACTS, LIMIT
 from ftq.examples.json_records import KNOWN
 from ftq.examples.read import OWN_VALID
 from ftq.examples.records.unread import UNREAD
@@ -138,19 +138,25 @@ def _named(file: Skipped) -> str:
 
 
 def _records(report: DatasetReport) -> Iterator[Finding]:
-    if records := report.records_skipped:
-        places = tuple(map(_record, records))
+    kinds: dict[bool, list[SkippedRecord]] = defaultdict(list)
+    for record in report.records_skipped:
+        kinds[record.reason.endswith(f"({LIMIT})")].append(record)
+    if records := kinds[False]:
         number = sum(record.count for record in records)
         what = "1 record or section is" if number == 1 else f"{number:,} records or sections are"
-        fix = f"{CORRECT}{_rest(report)}."
+        fix, places = f"{CORRECT}{_rest(report, records)}.", tuple(map(_record, records))
         yield Finding("warning", f"{what} left out", fix, places, number)
+    if records := kinds[True]:
+        fix = f"Raise {LIMIT}, which is {report.max_seq_length:,}, as far as the model's context and memory go."
+        what = f"{plural(len(records), 'row')} too long for {LIMIT} left out"
+        yield told("warning", what, fix, tuple(dict.fromkeys(map(_record, records))))
 
 
-def _rest(report: DatasetReport) -> str:
-    """What becomes of the documents that have records left out."""
+def _rest(report: DatasetReport, records: list[SkippedRecord]) -> str:
+    """What becomes of the documents that have these records left out."""
     unusable = tuple(f"{file.path}{sign}" for file in report.documents.skipped for sign in ":,")
-    lost = sum(record.where.startswith(unusable) for record in report.records_skipped)
-    if lost == len(report.records_skipped):
+    lost = sum(record.where.startswith(unusable) for record in records)
+    if lost == len(records):
         return "nothing else is in their documents"
     return "the rest of their documents is used" + (", where there is any" if lost else "")
 
@@ -196,8 +202,7 @@ def _secrets(survey: Survey) -> Iterator[Finding]:
     for kind, fix in SECRETS.items():
         if number := survey.secrets[kind].count:
             what = "1 text looks like a secret" if number == 1 else f"{number:,} texts look like secrets"
-            if kind == HEADER:
-                what = f"{plural(number, 'private key')} in documents"
+            what = f"{plural(number, 'private key')} in documents" if kind == HEADER else what
             what += " in validation" if kind == HELD_OUT else ""
             yield Finding("warning", what, fix, tuple(survey.secrets[kind].named), number)
 

@@ -27,6 +27,7 @@ from ftq.questions.conflicts import asked_hash
 from ftq.spec.options import RunSpec
 
 NEVER = 10**9  # facts of which one has a wording held back
+LIMIT, FILLS = "max_seq_length", "its question alone fills"  # in the reasons for which rows are too long
 FACTS, WORDS, COMPARED = FACT, "word", "record not compared with others"  # what a limit of all documents leaves out
 
 
@@ -149,7 +150,8 @@ class Examples:
                     is_test = part is Part.VALID and asked_hash(question) not in self._asked
                     yield example, Part.VALID if is_test else Part.TRAIN
                 else:
-                    self._skip_record(key, f"longer than a row of {self._row.limit} tokens (max_seq_length)")
+                    line = key.removeprefix(f"{document}:").partition(":")[0]
+                    self._skip_long(f"{document}:{line}", "a question with its answer is longer than")
 
     def _document(self, name: str, rows: Iterator[Read]) -> Iterator[tuple[Example, bool]]:
         """(example, whether a record is one)."""
@@ -207,7 +209,7 @@ class Examples:
         }
         whole |= {"turns": candidate.turns} if candidate.turns else {}
         if self._is_filled(candidate):
-            self._skip_filled(candidate)
+            self._skip_long(candidate.where, FILLS)
         elif self._is_duplicate(whole, candidate.document):
             self.duplicates += 1
         elif self._row.fits(whole):
@@ -218,7 +220,7 @@ class Examples:
         else:
             if not self._row.fits({**EMPTY, "input": candidate.input, "turns": candidate.turns}):
                 self._filled = (candidate.where, len(candidate.input))
-            self._skip_filled(candidate)
+            self._skip_long(candidate.where, FILLS)
 
     def _is_duplicate(self, example: Example, document: str) -> bool:
         key, seen = hash((example["instruction"], example["input"], example["output"])), len(self._seen)
@@ -233,9 +235,8 @@ class Examples:
         where, size = self._filled
         return candidate.where == where and len(candidate.input) >= size
 
-    def _skip_filled(self, candidate: Candidate) -> None:
-        reason = f"its question alone fills a row of {self._row.limit} tokens (max_seq_length)"
-        self._skip_record(candidate.where, reason)
+    def _skip_long(self, where: str, why: str) -> None:
+        self._skip_record(where, f"{why} a row of {self._row.limit} tokens ({LIMIT})")
 
     def _skip_record(self, where: str, reason: str, count: int = 1) -> None:
         """Note a record. Its keys may hold what no file and no database takes."""
