@@ -335,6 +335,15 @@ def test_rows_too_long_are_told_by_line_and_with_the_option_to_raise(tmp_path: P
     assert not [one for one in checked.findings if one.fix.startswith("Correct them: ")]
 
 
+def test_of_a_long_table_each_row_that_becomes_no_fact_is_counted(tmp_path: Path) -> None:
+    """Also those that are parsed when its header is long gone."""
+    rows = "".join(f"A{number},Bolt number {number},{number % 977} g\n" for number in range(9_000))
+    checked = look(write(tmp_path / "docs", {"a.csv": f"sku,name,weight\n{rows}"}))
+    messages = [one.message for one in checked.findings]
+    assert "8,500 rows of a table beyond a limit left out" in messages
+    assert not [message for message in messages if "prose" in message]
+
+
 def test_rows_that_a_model_wrote_are_shown_with_the_others(tmp_path: Path) -> None:
     survey = Survey(tmp_path, lambda example: (example["instruction"], example["output"]))
     row = {"instruction": "Q?", "input": "", "output": "A.", "source": "a.md#A", "document": "a.md"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
-from ftq.facts.blocks import SAID, Section, is_data, is_log
+from ftq.facts.blocks import SAID, Section, is_data, is_log, is_rest
 from ftq.facts.checks import alike, is_generated, is_navigation
 from ftq.facts.fact import ALL, RULES, Cut, Fact
 from ftq.facts.marks import END_OF_LINE
@@ -53,7 +53,10 @@ def facts_in(section: Section, file: str, rules: frozenset[str], cuts: list[Cut]
     for cut in section.cuts:
         place.cut(*cut)
     if section.blocks:
-        place.cut(section.line, "paragraph too long to be prose", sum(map(is_data, section.paragraphs)))
+        rest = list(filter(is_rest, section.paragraphs))
+        place.cut(rest[0].line if rest else 0, tables.ROW, sum(rows.raw.count("\n") + 1 for rows in rest))
+        data = sum(is_data(paragraph) and not is_rest(paragraph) for paragraph in section.paragraphs)
+        place.cut(section.line, "paragraph too long to be prose", data)
         place.cut(section.line, SAID, sum(map(is_log, section.paragraphs)))
         for letter, read in READERS.items():
             if letter in rules:

@@ -30,7 +30,7 @@ class Paragraph:
 
     @cached_property
     def inline(self) -> Inline:
-        return Inline("") if is_data(self) or is_log(self) else inline(self.raw, self.references)
+        return Inline("") if is_data(self) or is_log(self) or is_rest(self) else inline(self.raw, self.references)
 
     @cached_property
     def sentences(self) -> list[Sentence]:
@@ -48,6 +48,12 @@ class Cell(Paragraph):
 def is_data(paragraph: Paragraph) -> bool:
     """Whether it is too long to be read as sentences."""
     return len(paragraph.raw) > TEXT
+
+
+def is_rest(paragraph: Paragraph) -> bool:
+    """Whether its lines are rows of a long table, which is read in stretches: the header is in an earlier one."""
+    raw = paragraph.raw
+    return raw[:2] == "| " and raw[-1:] == "|" and raw.count("\n") == raw.count("|\n|")
 
 
 def is_log(paragraph: Paragraph) -> bool:

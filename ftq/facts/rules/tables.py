@@ -15,7 +15,7 @@ from ftq.facts.place import MORE, Place
 from ftq.facts.records.names import person_of
 from ftq.facts.rules.defaults import REQUIRED, default_in, described, need_in
 
-ROWS = 500  # of one table; more is data, of which a section's share of rows could hold nothing
+ROWS, ROW = 500, "row of a table"  # of one table; more is data, of which a section's share of rows could hold nothing
 CELL, SHORTEST, FEW = 40, 3, 3  # words of a cell, of an item in one; of one that defines nothing
 TITLE, LEAD = 10, 25  # words of a line above a table, of one that ends in a colon
 CAPTION = re.compile(r"(?:Table|Tabelle|Tableau|Tabla|Tabella|Tabela|Tabel|Таблица|表)\s?\d{0,3}[:：.]\s")
@@ -55,7 +55,7 @@ def _rows(place: Place, table: Table) -> Iterator[Fact]:
     names = _naming(headers, table.rows)
     first = names[0]
     if len(table.rows) > ROWS:
-        place.cut(table.rows[ROWS][first].line, "row of a table", len(table.rows) - ROWS)
+        place.cut(table.rows[ROWS][first].line, ROW, len(table.rows) - ROWS)
     kind = headers[first] if len(names) == 1 else ""
     told = [column for column, header in enumerate(headers) if _is_told(column, header, names)]
     for row in islice(table.rows, ROWS):
@@ -103,7 +103,7 @@ def _pairs(place: Place, table: Table) -> Iterator[Fact]:
     """Two columns below no header: what the section is on has them, or they are terms with their meanings."""
     rows = table.rows[:ROWS]
     if len(table.rows) > ROWS:
-        place.cut(table.rows[ROWS][0].line, "row of a table", len(table.rows) - ROWS)
+        place.cut(table.rows[ROWS][0].line, ROW, len(table.rows) - ROWS)
     pairs = [(_text(name), _text(value), value.line) for name, value in rows if _is_pair(name, value)]
     is_meant = 2 * sum(words(value) > FEW and not is_figure(value) for _, value, _ in pairs) > len(pairs)
     for name, value, line in pairs:
