@@ -403,9 +403,9 @@ Findings
 
 1 document, in {tmp_path}/docs
 DOCUMENT  FACTS  ROWS  TOKENS
-a\ufffdb.json            1      11
+a\ufffdb.json            1      15
 
-0 facts, 1 row (1 to train on, 0 held out), about 11 tokens, 11 in the longest (a row holds 2,048)
+0 facts, 1 row (1 to train on, 0 held out), about 15 tokens, 15 in the longest (a row holds 2,048)
 
 Rows by rule
 whole sections and records  1  {"█" * 40}

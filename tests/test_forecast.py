@@ -21,7 +21,7 @@ from ftq.files.export_report import Parity
 from ftq.files.run_dir import RunDir, write_json, write_jsonl
 from ftq.plan import sizes
 from ftq.plan.card import GIB, KNOWN, USABLE, Card, known_card, parse_card, speed_of
-from ftq.plan.forecast import BYTES_PER_TOKEN, SAMPLE, Forecast, bytes_of, bytes_per_token, forecast
+from ftq.plan.forecast import BYTES_PER_TOKEN, SAMPLE, Forecast, bytes_per_token, forecast, weight_of
 from ftq.spec import models
 from ftq.spec.options import parse
 from tests.tiny import CONFIG
@@ -218,7 +218,7 @@ def test_bytes_of_a_token_are_those_of_all_rows_in_the_same_format(store: Store,
     """A chat's template makes more tokens of the same bytes; and the sections, which come first, are the longest."""
     spec = asked(manual, "smollm2-135m")
     rows = [{"instruction": "q", "input": "", "output": "a" * size} for size in [4_000] * SAMPLE + [400] * SAMPLE]
-    mean = sum(map(bytes_of, rows)) / len(rows)
+    mean = sum(map(weight_of, rows)) / len(rows)
     for number, (format, tokens) in enumerate([("chat", mean), ("alpaca", mean / 4), ("chat", mean / 2)]):
         folder = RunDir(store.home / f"aaaa111{number}").dataset
         folder.mkdir(parents=True)

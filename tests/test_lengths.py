@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ftq.check.survey import BATCH, counted
-from ftq.examples.lengths import Exact, Guess, cuts_at_spaces
+from ftq.examples.lengths import Exact, Guess, counter_of, cuts_at_spaces
 from ftq.examples.prompt import completion, prompt
 from ftq.examples.split import Example
+from tests.tiny import make_tiny_model
 
 # How families find words: GPT-2's own way, Llama 3's and Qwen's, OpenAI's later one.
 LLAMA = (
@@ -106,3 +108,15 @@ def test_only_a_tokenizer_counts_beside_what_python_does() -> None:
         assert [row for batch, _ in batches for row in batch] == rows
         assert [tokens for _, counts in batches for tokens in counts] == counter.each(rows)
         assert places == {beside}
+
+
+@pytest.mark.parametrize("text", [
+    "| Part | Weight |\n|---|---|\n" + "".join(f"| part {number} | {number % 977} kg |\n" for number in range(2_000)),
+    Path(__file__).parents[1].joinpath("docs", "documents.md").read_text(),
+])  # fmt: skip
+def test_tokens_of_numbers_and_of_prose_are_guessed_alike(text: str, tmp_path: Path) -> None:
+    """Prose by its bytes alone would make a third of the tokens that a table of numbers has."""
+    row = {"instruction": "Explain it.", "input": "", "output": text}
+    counter = counter_of(str(make_tiny_model(tmp_path / "tiny")))
+    assert counter.exact
+    assert Guess().one(row) == pytest.approx(counter.one(row), rel=0.3)

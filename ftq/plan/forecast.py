@@ -19,7 +19,7 @@ from ftq.check.written import Expected
 from ftq.errors import UNREADABLE
 from ftq.examples import dataset, recall
 from ftq.examples.dataset import Examples
-from ftq.examples.lengths import BYTES_PER_TOKEN, Guess, bytes_of
+from ftq.examples.lengths import BYTES_PER_TOKEN, Guess, weight_of
 from ftq.examples.report import DatasetReport
 from ftq.examples.split import Row
 from ftq.files import snapshot
@@ -217,7 +217,7 @@ def _bytes_per_token(run: RunDir, report: DatasetReport) -> float | None:
     rows = list(itertools.islice(read_jsonl(path), 0, None, step)) if path.is_file() else []
     if not rows or not report.tokens.mean:
         return None
-    return sum(map(bytes_of, rows)) / len(rows) / report.tokens.mean
+    return sum(map(weight_of, rows)) / len(rows) / report.tokens.mean
 
 
 def _counted(report: DatasetReport, deviation: float) -> Dataset:
