@@ -12,7 +12,8 @@ import pytest
 
 from ftq.examples.split import cut
 from ftq.facts.blocks import Block, Bullets, Code, Paragraph
-from ftq.facts.inline import inline, sentences
+from ftq.facts.inline import inline
+from ftq.facts.sentences.split import sentences
 from ftq.facts.structure import Document
 from ftq.facts.text.signs import asks
 from tests.looked import looked, told

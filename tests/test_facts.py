@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from ftq.facts import ALL, Cut, Fact, facts_in, facts_of, facts_of_json
 from ftq.facts.blocks import SAID
 from ftq.facts.checks import is_sentence, is_subject
-from ftq.facts.inline import inline, sentences
+from ftq.facts.inline import inline
 from ftq.facts.place import stem_of
 from ftq.facts.rules.english import as_purpose
 from ftq.facts.rules.terms import TOO_MANY, option_name
+from ftq.facts.sentences.split import sentences
 from ftq.facts.structure import Document
 
 Short = tuple[str, str, str, int]
@@ -493,6 +494,34 @@ def test_sentences_end_at_full_stops_outside_code_and_abbreviations() -> None:
         ("你好。", 6),
         ("再见。", 6),
     ]
+
+
+@pytest.mark.parametrize("text", [
+    "E27, max. 60 W",
+    "Mon.-Fri. 9 a.m. - 5 p.m.",
+    "Ali Demir, Tel. 0341 555 210, ext. 12, Mr. Brown",
+    "Smith & Co. Ltd. 12 High St. Bristol, dept. 5, nos. 7 and 8, incl. VAT",
+    "Der Preis beträgt z. B. 2026 etwa 2,10 €, d. h. Weizen, i. d. R. Mehl.",
+    "jeden 1. Samstag im Monat, im 2. Stock, 3. Mahnung am 24. Dezember",
+    "Mo.–Fr. 9–17 Uhr, Hauptstr. 5, inkl. Mehl, zzgl. Porto",
+    "M. Brun, tél. 01 23 45, lun. 9 h – ven. 18 h, p. ex. Paris",
+    "de 9 a. m. a 5 p. m., aprox. 3 h, Sra. Ruiz",
+    "dott. Rossi, pag. 5, sab. 9",
+    "dhr. Jansen, blz. 5, bijv. Brood, d.w.z. Meel",
+    "Information on roles(i.e. Ann and Bob)",
+])  # fmt: skip
+def test_no_sentence_ends_at_an_abbreviation_or_an_ordinal(text: str) -> None:
+    assert [one.text for one in sentences(text, 1)] == [text]
+
+
+@pytest.mark.parametrize("text", [
+    "We open at 9 a.m.| The shop closes at 5 p. m.| On Sundays we rest.",
+    "Bake it for 30 min.| Let it cool.| Use bulbs of 60 W max.| Never more.",
+    "Brot, Mehl usw.| Es sind 5.| Die Kosten sind klein.| Wir haben Sa. 5 Brote.",
+    "There are 3.| They are in the U.S.| We are closed Sun.| Take option b.| Then go.",
+])  # fmt: skip
+def test_a_sentence_ends_at_some_abbreviations_before_a_capital(text: str) -> None:
+    assert [one.text for one in sentences(text.replace("|", ""), 1)] == text.split("| ")
 
 
 @pytest.mark.parametrize(

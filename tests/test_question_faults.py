@@ -8,7 +8,8 @@ import pytest
 
 from ftq.facts import facts_of
 from ftq.facts.fact import Fact
-from ftq.facts.inline import inline, sentences
+from ftq.facts.inline import inline
+from ftq.facts.sentences.split import sentences
 from ftq.questions import Options, Row, rows_of
 from ftq.questions.english.sentence import questions_on
 from ftq.questions.refusals import refusals

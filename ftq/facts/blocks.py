@@ -7,7 +7,8 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ftq.facts.inline import Inline, Sentence, inline, sentences
+from ftq.facts.inline import Inline, inline
+from ftq.facts.sentences.split import Sentence, sentences
 
 TEXT = 20_000  # characters; a longer paragraph is data
 SAID = "paragraph of a chat or a log"  # of which nothing is asked

@@ -6,10 +6,7 @@ import html
 import re
 from collections.abc import Container
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import NamedTuple
 
-from ftq.facts.text.signs import END_IN_ASCII, END_OF_SENTENCE
 from ftq.facts.text.ticks import Ticks
 from ftq.formats.html import raised
 
@@ -43,15 +40,6 @@ VERSION = re.compile(r"\d+\.\d+\.\d+")  # `<sup>1.33.0</sup>`, since which somet
 POWER = 8  # more pieces are no power of a number
 BOLD_PARTS = 40  # more pieces are no term
 
-SHORT = {
-    "e.g.", "i.e.", "etc.", "vs.", "cf.", "dr.", "mr.", "mrs.", "no.", "nr.", "fig.", "approx.", "resp.", "incl.",
-    "bzw.", "z.b.", "d.h.", "ca.", "ggf.", "usw.", "evtl.", "p.ex.", "ex.", "p.", "pp.", "st.", "np.", "itd.", "tzn.",
-    "ej.", "sr.", "sra.", "art.", "bijv.", "enz.", "т.е.", "т.д.", "др.", "см.",
-}  # fmt: skip
-
-MONTHS = {"Jan", "Jän", "Feb", "Mär", "Apr", "Mai", "Jun", "Jul", "Aug", "Sep", "Okt", "Nov", "Dez"}  # `am 21. März`
-LAST = {"etc.", "enz.", "itd.", "т.д."}  # that may end a sentence
-
 
 @dataclass(frozen=True, slots=True)
 class Inline:
@@ -65,11 +53,6 @@ class Inline:
         return " ".join(self.text.split())
 
 
-class Sentence(NamedTuple):
-    text: str
-    line: int
-
-
 def inline(source: str, references: Container[str] = ()) -> Inline:
     """The text without its markup. Links become their text, images vanish."""
     if source.isascii():
@@ -79,34 +62,6 @@ def inline(source: str, references: Container[str] = ()) -> Inline:
     if TOKEN.search(source) is None:
         return Inline(source)
     return _Reader(source, references).read()
-
-
-def sentences(text: str, line: int) -> list[Sentence]:
-    """Cut plain text at its full stops, not inside code and not after abbreviations."""
-    cuts, ticks, done = [0], 0, 0
-    ends = END_IN_ASCII if text.isascii() else END_OF_SENTENCE
-    for match in ends.finditer(text):
-        ticks += text.count("`", done, match.start())
-        done = match.start()
-        last = text[max(0, match.start() - 12) : match.end()].split()
-        if ticks % 2 == 0 and not (last and _goes_on(last[-1], text[match.end() : match.end() + 4])):
-            cuts.append(match.end())
-    cuts.append(len(text))
-    found = []
-    for start, end in pairwise(cuts):
-        piece = text[start:end]
-        if words := piece.split():
-            found.append(Sentence(" ".join(words), line))
-        line += piece.count("\n")
-    return found
-
-
-def _goes_on(word: str, following: str) -> bool:
-    """Whether the full stop is an abbreviation's or an initial's; behind `etc.` a new sentence may begin."""
-    short = word.lower().lstrip("(")
-    is_initial = len(word) == 2 and word[0].isupper() and word[0].isascii()
-    is_date = short[:-1].isdigit() and len(short) < 4 and following[:3] in MONTHS
-    return is_initial or is_date or (short in SHORT and not (short in LAST and following[:1].isupper()))
 
 
 def _wiki_name(target: str) -> str:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from ftq.facts.blocks import Section
 from ftq.facts.checks import EMPTY, RECENT, is_readable, is_subject, known_phrases, leads_on, points, words
 from ftq.facts.fact import Cut, Fact
-from ftq.facts.inline import Sentence
+from ftq.facts.sentences.split import Sentence
 from ftq.facts.text.signs import QUESTIONS, UNSPACED
 
 MORE = re.compile(

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from ftq.facts.blocks import Paragraph
 from ftq.facts.checks import NO_SUBJECT, points, words
 from ftq.facts.fact import Fact
-from ftq.facts.inline import Sentence
 from ftq.facts.place import Place
 from ftq.facts.rules.terms import named, option_name
+from ftq.facts.sentences.split import Sentence
 
 STATED = re.compile(
     r"(?i:\bdefaults?(?:\svalue)?(?:\sto|\sis|\s?[:=])|\bby default,?(?:\sis|\sit is)|"

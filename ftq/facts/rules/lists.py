@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from ftq.facts.blocks import Block, Bullets, Item, Paragraph
 from ftq.facts.checks import is_readable, points, words
 from ftq.facts.fact import Fact
-from ftq.facts.inline import Sentence
 from ftq.facts.place import Place, answer
+from ftq.facts.sentences.split import Sentence
 from ftq.facts.text.signs import asks
 
 ITEMS, ITEM, LEAD = 9, 14, 25  # items of a list, words of an item and of the line above

@@ -24,10 +24,10 @@ from ftq.facts.checks import (
     words,
 )
 from ftq.facts.fact import Fact
-from ftq.facts.inline import Sentence
 from ftq.facts.place import Place, answer
 from ftq.facts.rules.english import AUXILIARIES, BREAKS, HAVE, SAYS, THIRD_PERSON, VERBS, as_purpose
 from ftq.facts.rules.terms import named
+from ftq.facts.sentences.split import Sentence
 from ftq.facts.text.signs import ENDS, QUESTIONS, asks
 
 PURPOSE = re.compile(r"(?:(?:If you (?:want|need|wish|would like)|In order) to|To) ([^,:;]{6,90}), (?=\w|`)")

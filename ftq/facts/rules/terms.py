@@ -18,8 +18,8 @@ from ftq.facts.checks import (
     words,
 )
 from ftq.facts.fact import Fact
-from ftq.facts.inline import sentences
 from ftq.facts.place import Place, answer
+from ftq.facts.sentences.split import sentences
 
 CODE = re.compile(r"`[^`]{1,200}`")
 SEPARATOR = re.compile(r"\s?[:：](?=\s)|[:：]$|\s[-–—]{1,2}(?=\s)|：")

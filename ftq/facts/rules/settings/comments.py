@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 
 from ftq.facts.checks import VERSION, is_readable, known_words, leads_elsewhere, points, words
-from ftq.facts.inline import sentences
 from ftq.facts.place import answer
 from ftq.facts.rules.code import EMPTY_LEADS
 from ftq.facts.rules.english import NOUNS, VERBS, as_serving
 from ftq.facts.rules.settings.setting import Setting
+from ftq.facts.sentences.split import sentences
 
 SHORTEST, LONGEST = 3, 40  # words of a comment
 NO_COMMENT = known_words("no_comment")
