@@ -525,6 +525,22 @@ def test_a_sentence_ends_at_some_abbreviations_before_a_capital(text: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("line", "fact"),
+    [
+        ("- Bulb: E27, max. 60 W", ("Bulb", "E27, max. 60 W")),
+        ("- Hours: Mon.-Fri. 9 a.m. - 5 p.m.", ("Hours", "Mon.-Fri. 9 a.m. - 5 p.m.")),
+        ("- Contact: Ali Demir, Tel. 0341 555 210", ("Contact", "Ali Demir, Tel. 0341 555 210")),
+        ("- Rest: On Monday. Also at night. Never in May.", ("Rest", "On Monday. Also at night. Never in May.")),
+        ("Rest\n: On Monday. At night. Never in May.", ("Rest", "On Monday. At night. Never in May.")),
+        ("- Rest: The mill rests at night. Read more: https://a.b", ("Rest", "The mill rests at night.")),
+        ("- Rest: The mill rests at night. Why is that?", ("Rest", "The mill rests at night.")),
+    ],
+)
+def test_rule_d_takes_all_of_a_short_line(line: str, fact: tuple[str, str]) -> None:
+    assert [(subject, value) for _, subject, value, _ in found(f"# Mill\n\n{line}\n", "D")] == [fact]
+
+
+@pytest.mark.parametrize(
     "text", ["Note", "See also", "if the daemon", "daemons", "v1.2.3", "Each run", "a; b", "What is it?"]
 )
 def test_what_is_no_subject(text: str) -> None:

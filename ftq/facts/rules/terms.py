@@ -10,16 +10,20 @@ from ftq.facts.checks import (
     EMPTY,
     LETTERS,
     NO_SUBJECT,
+    is_closed,
     is_figure,
     is_readable,
     is_subject,
     known_phrases,
     known_words,
+    leads_on,
+    letters_in,
     words,
 )
 from ftq.facts.fact import Fact
-from ftq.facts.place import Place, answer
-from ftq.facts.sentences.split import sentences
+from ftq.facts.place import MORE, Place, answer
+from ftq.facts.sentences.split import Sentence, sentences
+from ftq.facts.text.signs import PAUSES, asks
 
 CODE = re.compile(r"`[^`]{1,200}`")
 SEPARATOR = re.compile(r"\s?[:：](?=\s)|[:：]$|\s[-–—]{1,2}(?=\s)|：")
@@ -30,7 +34,8 @@ IDENTIFIER = re.compile(
 OPTION = re.compile(  # with its short form before or behind it, and its argument
     r"`?(-\w`?, ?`?)?(--[A-Za-z][\w-]{0,60})(?:(?:[ =]|\[=?)[<\[A-Z][^`,]{0,40})?`?(?:, ?`?(-\w)(?: [^`,]{0,40})?)?`?"
 )
-TERM, LONGEST = 80, 45  # characters of a term, words of a definition
+NO_END = f"{PAUSES}:：,;…"  # what no value ends with
+TERM, LONGEST, LINE = 80, 45, 25  # characters of a term, words of a definition, of one that is a line
 ORNAMENT = re.compile(r"^[^\w`\"'(\[<$@./-]{1,5}\s*")
 MARK = re.compile(r"^(?::[a-z_+-]{2,30}:\s*)+")  # :tada:
 LABELS = re.compile(
@@ -95,7 +100,7 @@ def definition(place: Place) -> Iterator[Fact]:
 def _defined(place: Place, block: Block, in_list: bool) -> Iterator[Fact]:
     if isinstance(block, Definitions):
         for term, text in block.terms:
-            yield from _pair(place, term.inline.flat, answer(text.sentences, longest=LONGEST), term.line)
+            yield from _pair(place, term.inline.flat, _told(text.inline.text, text.line), term.line)
     elif isinstance(block, Bullets):
         for item in block.items:
             yield from _item(place, item)
@@ -112,7 +117,7 @@ def _item(place: Place, item: Item) -> Iterator[Fact]:
         return
     after = item.blocks[1] if len(item.blocks) > 1 else None
     if isinstance(after, Paragraph) and _is_term(text, text.inline.flat.rstrip(":")):
-        yield from _pair(place, text.inline.flat.rstrip(":"), answer(after.sentences, longest=LONGEST), text.line)
+        yield from _pair(place, text.inline.flat.rstrip(":"), _told(after.inline.text, after.line), text.line)
     else:
         yield from _inline(place, text, in_list=True)
     for block in item.blocks[1:]:
@@ -138,11 +143,25 @@ def _inline(place: Place, paragraph: Paragraph, in_list: bool) -> Iterator[Fact]
         return
     if not in_list and bold != term and term.count("`") != 2:
         return
-    found = sentences(rest.strip(), paragraph.line)
+    yield from _pair(place, term, _told(rest.strip(), paragraph.line), paragraph.line)
+
+
+def _told(text: str, line: int) -> str:
+    """What stands behind a term: of one line all of it, if it is short; else its first sentences."""
+    found = sentences(text, line)
     value = answer(found, longest=LONGEST)
+    if value != text and "\n" not in text and _is_line(text, found):
+        return text
     if not value and found and words(found[0].text) <= 4 and is_readable(found[0].text):
-        value = found[0].text  # `port`: the number
-    yield from _pair(place, term, value, paragraph.line)
+        return found[0].text  # `port`: the number
+    return value
+
+
+def _is_line(text: str, found: list[Sentence]) -> bool:
+    """Whether all can be read as one value: `Mo. 9–12 Uhr. Tel. 0341 555. Im August zu.`"""
+    if not 2 < words(text) <= LINE or letters_in(text) < 3 or "://" in text or text[-1] in NO_END:
+        return False
+    return is_closed(text) and not any(MORE.match(one.text) or leads_on(one.text) or asks(one.text) for one in found)
 
 
 def _figures(place: Place, paragraph: Paragraph, in_list: bool) -> list[Fact]:
