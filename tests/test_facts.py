@@ -540,6 +540,33 @@ def test_rule_d_takes_all_of_a_short_line(line: str, fact: tuple[str, str]) -> N
     assert [(subject, value) for _, subject, value, _ in found(f"# Mill\n\n{line}\n", "D")] == [fact]
 
 
+def test_what_may_go_wrong_is_the_condition_of_what_stands_behind_it() -> None:
+    source = (
+        "# Lamp\n\n- **It flickers.** The bulb is loose. Turn it to the right until it stops.\n"
+        "- *The motor doesn't start.* Check the fuse in the plug.\n"
+        "- __I can't open it.__ Call the miller at the mill.\n"
+    )
+    assert found(source, "HDSB") == [
+        ("condition", "if it flickers", "The bulb is loose. Turn it to the right until it stops.", 3),
+        ("condition", "if the motor doesn't start", "Check the fuse in the plug.", 4),
+        ("condition", "if I can't open it", "Call the miller at the mill.", 5),
+    ]
+    said = [fact for fact in facts_of(source, "a.md", frozenset("P"))]
+    assert {fact.kind for fact in said} == {"It flickers", "The motor doesn't start", "I can't open it"}
+    assert [fact.path for fact in said] == [("Lamp", fact.kind) for fact in said]
+    of_troubles = "## Faults\n\n**The motor doesn't start.** Check the fuse in the plug.\n"
+    assert ("condition", "if the motor doesn't start", "Check the fuse in the plug.", 3) in found(of_troubles, "H")
+    assert found(of_troubles, "DSB") == []
+
+
+def test_what_a_paragraph_begins_with_in_bold_is_told_with_what_stands_behind_it() -> None:
+    source = "Rules of the house.\n\n**No smoking in any of our rooms.** Please use the terrace of the house.\n"
+    whole = "No smoking in any of our rooms. Please use the terrace of the house."
+    assert found(source, "H") == [("lead", "No smoking in any of our rooms.", whole, 3)]
+    said = "Use the terrace of the house."
+    assert ("said", said, said, 3) in found(source, "P")
+
+
 @pytest.mark.parametrize(
     "text", ["Note", "See also", "if the daemon", "daemons", "v1.2.3", "Each run", "a; b", "What is it?"]
 )

@@ -37,6 +37,22 @@ def test_a_sentence_ends_before_a_name_that_begins_small_and_not_in_a_date(text:
     assert sentences(text, 1)[0].text == first
 
 
+def test_what_helps_against_a_trouble_is_asked_with_it() -> None:
+    source = (
+        "# Lamp\n\n- **It flickers.** The bulb is loose.\n- **It doesn't switch on.** Check the fuse in the plug.\n"
+    )
+    rows = rows_on(source)
+    asked = " ".join(row.instruction for row in rows)
+    assert "if it flickers" in asked and "if it doesn't switch on" in asked
+    assert not [row for row in rows if row.output.startswith(("Yes", "No"))]
+
+
+def test_a_sentence_in_bold_is_quoted_in_questions() -> None:
+    facts = facts_of("# Inn\n\nWelcome.\n\n**No dogs here.** The neighbours keep sheep.\n", "inn.md", frozenset("H"))
+    asked = [row.instruction for row in rows_of(facts, Options(refusals=0))[0]]
+    assert asked and all('"No dogs here"' in question for question in asked)
+
+
 @pytest.mark.parametrize(
     ("sentence", "asked"),
     [

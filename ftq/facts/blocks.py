@@ -7,8 +7,10 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from ftq.facts.checks import known_words
 from ftq.facts.inline import Inline, inline
 from ftq.facts.sentences.split import Sentence, sentences
+from ftq.facts.text.signs import letters
 
 TEXT = 20_000  # characters; a longer paragraph is data
 SAID = "paragraph of a chat or a log"  # of which nothing is asked
@@ -20,6 +22,11 @@ LOG = re.compile(
     rf"\[{_TIME}\]\s?\S|{_TIME}\s<[@+~&%\s]?[\w\[\]\\`^{{}}|-]{{1,30}}>\s)"  # IRC
 )
 NUMBERED = re.compile(r"^(?:\d{1,3}(?:\.\d{1,3}){0,4}[.)]|\d{1,3}(?:\.\d{1,3}){1,4}|Step \d{1,3}[.:])\s+(?=\S)")
+SUFFERED = re.compile(  # how it begins what goes wrong; no Italian `I cani`
+    r"(?:It|They|There|My)\b|I (?:am|can|can['’]t|cannot|could|did|didn['’]t|don['’]t|forgot|get|have|lost|see)\b"
+)
+TROUBLES = known_words("troubles")
+LEAD_IN = re.compile(r"(\*{1,3}|_{1,3})(?![\s*_])([^*_]{1,200}[.!])\1\s+(?=\S)")
 
 
 @dataclass
@@ -36,6 +43,13 @@ class Paragraph:
     @cached_property
     def sentences(self) -> list[Sentence]:
         return sentences(self.inline.text, self.line)
+
+    @cached_property
+    def lead_in(self) -> str:
+        """The sentence in bold or italics that it begins with: `**It flickers.** The bulb is loose.` Else empty."""
+        match = LEAD_IN.match(self.raw) if self.raw[:1] in "*_" else None
+        text = inline(match[2], self.references).flat if match else ""
+        return text if " " in text and len(self.sentences) > 1 and self.sentences[0].text == text else ""
 
 
 @dataclass
@@ -136,6 +150,12 @@ class Section:
     def paragraphs(self) -> list[Paragraph]:
         """The paragraphs that can hold a sentence; those of lists too."""
         return list(_paragraphs(self.blocks))
+
+    @cached_property
+    def is_on_troubles(self) -> bool:
+        """Whether what its paragraphs begin with in bold may go wrong: by its headings, or by one of those."""
+        words = [word for heading in self.headings for word in letters(heading)]
+        return not TROUBLES.isdisjoint(words) or any(SUFFERED.match(one.lead_in) for one in self.paragraphs)
 
     @cached_property
     def first(self) -> Paragraph | None:

@@ -223,7 +223,8 @@ class _Writer:
         fact, is_english = self.fact, self.language.code == "en"
         name = fact.subject.rstrip("!.") or fact.subject  # of a heading: `Keep it simple!`
         name = name if fact.relation == "lead" else fact.subject
-        subject = name if self.relation in UNQUOTED else quoted(name, self.language)
+        is_whole = fact.relation == "lead" and fact.subject.endswith(".")  # a sentence
+        subject = name if self.relation in UNQUOTED else quoted(name, self.language, always=is_whole)
         if fact.relation in ("command", "lead", "list") and self.relation in ("command", "purpose") and is_english:
             subject = as_purpose(subject) or subject
         if self.relation == "indirect":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from itertools import takewhile
 
-from ftq.facts.blocks import Paragraph
+from ftq.facts.blocks import Paragraph, Section
 from ftq.facts.checks import (
     CJK,
     EMPTY,
@@ -26,7 +27,7 @@ from ftq.facts.checks import (
 from ftq.facts.fact import Fact
 from ftq.facts.place import Place, answer
 from ftq.facts.rules.english import AUXILIARIES, BREAKS, HAVE, SAYS, THIRD_PERSON, VERBS, as_purpose
-from ftq.facts.rules.terms import named
+from ftq.facts.rules.terms import named, trouble_of
 from ftq.facts.sentences.split import Sentence
 from ftq.facts.text.signs import ENDS, QUESTIONS, asks
 
@@ -79,7 +80,17 @@ SENTENCES = 60  # of a section that are read for S and B
 
 
 def lead(place: Place) -> Iterator[Fact]:
-    """A heading with the first two sentences below it."""
+    """A heading with the first two sentences below it; what a paragraph begins with in bold, with those behind that."""
+    yield from _heading(place)
+    for paragraph in place.section.paragraphs:
+        if (lead_in := paragraph.lead_in) and (value := answer(paragraph.sentences[1:])):
+            if trouble := trouble_of(place.section, paragraph):
+                yield place.fact("H", "condition", trouble, value, paragraph.line, sentence=f"{lead_in} {value}")
+            elif not is_subject(lead_in.rstrip(".!"), longest=5):  # rule D's
+                yield place.fact("H", "lead", lead_in, f"{lead_in} {value}", paragraph.line, sentence=value)
+
+
+def _heading(place: Place) -> Iterator[Fact]:
     section = place.section
     first, name = section.first, section.heading
     above = takewhile(lambda block: block is not first, section.blocks)
@@ -104,7 +115,7 @@ def statement(place: Place) -> Iterator[Fact]:
 
 def _sentences(place: Place) -> Iterator[Sentence]:
     for paragraph in _paragraphs(place, "S"):
-        yield from paragraph.sentences
+        yield from () if _is_on_trouble(place, paragraph) else paragraph.sentences
 
 
 def _paragraphs(place: Place, rule: str) -> Iterator[Paragraph]:
@@ -194,20 +205,36 @@ def _without_article(name: str) -> str:
 def plain(place: Place) -> Iterator[Fact]:
     """Each sentence with the part that can be asked after. `It ...`, items of lists, and `Remove all images.` below the
     name of a command, which is no advice, stand behind their heading."""
+    section = place.section
+    for paragraph in _paragraphs(place, "P"):
+        if _is_on_trouble(place, paragraph):
+            headings = (*section.headings, paragraph.lead_in.rstrip(".!"))
+            below = replace(place, section=Section(headings, section.line))
+            yield from _said(below, paragraph, paragraph.sentences[1:], is_bound=True)
+        else:
+            yield from _said(place, paragraph, paragraph.sentences)
+
+
+def _is_on_trouble(place: Place, paragraph: Paragraph) -> bool:
+    """Whether its sentences are true only if what it begins with in bold is: `**It flickers.** The bulb is loose.`"""
+    return bool(paragraph.lead_in) and place.section.is_on_troubles
+
+
+def _said(place: Place, paragraph: Paragraph, sentences: list[Sentence], is_bound: bool = False) -> Iterator[Fact]:
+    """`is_bound`: none of the sentences is true without the heading."""
     heading = place.section.heading
     is_code = bool(named(heading))
     names = bool(heading) and heading.strip(" :").lower() not in EMPTY and words(heading) <= HEADING
-    for paragraph in _paragraphs(place, "P"):
-        for sentence in paragraph.sentences:
-            text, line = _by_itself(EMOJI.sub("", sentence.text)), sentence.line
-            if leads_on(sentence.text):
-                continue
-            is_alone = _is_told(text) and not points_inside(text)
-            if is_alone and not (is_code and text.partition(" ")[0].lower() in VERBS):
-                asked = _blank(text, paragraph.inline.bolds)
-                yield place.fact("P", "said", text, text, line, sentence=text, attribute=asked)
-            elif names and _is_bound(text):
-                yield place.fact("P", "said", text, text, line, sentence=text, kind=heading.rstrip("?:.! "))
+    for sentence in sentences:
+        text, line = _by_itself(EMOJI.sub("", sentence.text)), sentence.line
+        if leads_on(sentence.text):
+            continue
+        is_alone = not is_bound and _is_told(text) and not points_inside(text)
+        if is_alone and not (is_code and text.partition(" ")[0].lower() in VERBS):
+            asked = _blank(text, paragraph.inline.bolds)
+            yield place.fact("P", "said", text, text, line, sentence=text, attribute=asked)
+        elif names and _is_bound(text):
+            yield place.fact("P", "said", text, text, line, sentence=text, kind=heading.rstrip("?:.! "))
 
 
 def _by_itself(text: str) -> str:
@@ -225,6 +252,8 @@ def _is_bound(text: str) -> bool:
 def term(place: Place) -> Iterator[Fact]:
     """The code, number, bold word or name in a sentence that can be blanked."""
     for paragraph in place.section.paragraphs:
+        if _is_on_trouble(place, paragraph):
+            continue
         place.cut(paragraph.line, "sentence for rule B", len(paragraph.sentences) - SENTENCES)
         for sentence in paragraph.sentences[:SENTENCES]:
             if words(sentence.text) >= 6 and _is_told(sentence.text) and not leads_on(sentence.text):

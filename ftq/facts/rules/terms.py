@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ftq.facts.blocks import SENTENCE, Block, Bullets, Definitions, Item, Paragraph
+from ftq.facts.blocks import SENTENCE, SUFFERED, Block, Bullets, Definitions, Item, Paragraph, Section
 from ftq.facts.checks import (
     EMPTY,
     LETTERS,
@@ -22,6 +22,7 @@ from ftq.facts.checks import (
 )
 from ftq.facts.fact import Fact
 from ftq.facts.place import MORE, Place, answer
+from ftq.facts.rules.english import clause_of
 from ftq.facts.sentences.split import Sentence, sentences
 from ftq.facts.text.signs import PAUSES, asks
 
@@ -127,6 +128,8 @@ def _item(place: Place, item: Item) -> Iterator[Fact]:
 
 def _inline(place: Place, paragraph: Paragraph, in_list: bool) -> Iterator[Fact]:
     """`term: text` or `term - text`; in running text only under a bold or code term."""
+    if trouble_of(place.section, paragraph):
+        return
     if figures := _figures(place, paragraph, in_list):
         yield from figures
         return
@@ -144,6 +147,15 @@ def _inline(place: Place, paragraph: Paragraph, in_list: bool) -> Iterator[Fact]
     if not in_list and bold != term and term.count("`") != 2:
         return
     yield from _pair(place, term, _told(rest.strip(), paragraph.line), paragraph.line)
+
+
+def trouble_of(section: Section, paragraph: Paragraph) -> str:
+    """When what the paragraph says is true, where it begins with what may go wrong: `if it flickers`. Else empty."""
+    text = paragraph.lead_in.rstrip(".!")
+    first, _, rest = text.partition(" ")
+    if not text or not section.is_on_troubles or (SUFFERED.match(text) is None and clause_of(text) is None):
+        return ""
+    return f"if {first if first == 'I' else first.lower()} {rest}"
 
 
 def _told(text: str, line: int) -> str:
