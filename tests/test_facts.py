@@ -144,6 +144,40 @@ def test_rule_q_reads_question_headings_and_marked_questions() -> None:
     ]
 
 
+def test_rule_q_reads_questions_that_open_their_answers() -> None:
+    source = (
+        "# Mill\n\n<details><summary>Can I visit the mill?</summary>No, please book a time.</details>\n\n"
+        "<details>\n<summary><b>Do you repair mills?</b></summary>\n\nYes, we repair all mills.\n\n</details>\n"
+        "<details><summary>Is it open now?</summary>\nIt is open <i>all day</i>.\n</details>\n\n"
+        "<details><summary>Show more</summary>\nThe mill is old.\n</details>\n"
+    )
+    assert found(source, "Q") == [
+        ("answer", "Can I visit the mill?", "No, please book a time.", 3),
+        ("answer", "Do you repair mills?", "Yes, we repair all mills.", 6),
+        ("answer", "Is it open now?", "It is open all day.", 11),
+    ]
+    assert "Show more" not in str(found(source, "HDPQ"))
+
+
+def test_rule_q_reads_lines_that_ask() -> None:
+    source = (
+        "# Mill\n\n1) What are your hours?\nWe are open all day.\n\n2) Do you deliver flour?\n\n"
+        "   Yes, near the mill.\n\nText.\n\n3) Is there a door?\n\nIt is next to the wheel.\n\n"
+        "Q: Can I pay by card?\nA: Yes, we take all cards.\nQ: Is tipping usual?\nA: No, the price is all.\n"
+        "Where can I park?\nBehind the mill are places.\n\n"
+        "Is it said that we ask\nin the middle? Nobody is to know.\n\n"
+        "- Is the door closed?\n- Is the light off?\n\nCall the miller of the mill.\n"
+    )
+    assert found(source, "Q") == [
+        ("answer", "What are your hours?", "We are open all day.", 3),
+        ("answer", "Do you deliver flour?", "Yes, near the mill.", 6),
+        ("answer", "Is there a door?", "It is next to the wheel.", 12),
+        ("answer", "Can I pay by card?", "Yes, we take all cards.", 16),
+        ("answer", "Is tipping usual?", "No, the price is all.", 18),
+        ("answer", "Where can I park?", "Behind the mill are places.", 20),
+    ]
+
+
 def test_rule_q_answers_with_a_whole_list_or_with_none_of_it() -> None:
     long = " ".join(["stones"] * 60)
     source = (

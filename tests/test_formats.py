@@ -296,6 +296,20 @@ def test_without_the_extra_the_file_is_named_with_what_to_type(tmp_path: Path, m
     assert convert.convert(write(tmp_path / "a.md", SAMPLES["a.md"])).markdown == PUMP
 
 
+def test_a_question_in_html_stands_before_the_answer_that_it_opens(tmp_path: Path) -> None:
+    page = (
+        "<h1>Shop</h1><details><summary>May I come in?</summary>No, book first.</details>"
+        "<details><summary>Is it new?</summary>No.</details>"
+        "<details><summary><b>Is it old?</b></summary>\n<p>Yes, it is.</p></details>"
+        "<details><summary>What is sold?</summary><ul><li>corn</li></ul></details>"
+        "<details><summary>How to get here</summary><p>By bus.</p></details>"
+    )
+    assert convert.convert(write(tmp_path / "a.html", page.encode())).markdown == (
+        "# Shop\n\n**May I come in?** No, book first.\n\n**Is it new?** No.\n\n**Is it old?** Yes, it is.\n\n"
+        "## What is sold?\n\n- corn\n\nHow to get here\n\nBy bus.\n"
+    )
+
+
 @pytest.mark.parametrize(
     "beside",
     [

@@ -16,7 +16,7 @@ from ftq.facts.text.directives import DROPPED, is_note, named
 from ftq.facts.text.fences import closes, opened
 from ftq.facts.text.footnotes import FOOTNOTE, Note, moved
 from ftq.facts.text.plain import TITLED, plain, telling
-from ftq.facts.text.signs import ENDS
+from ftq.facts.text.signs import ENDS, asks
 
 KEYS = {  # the start of an unindented line of front matter, by the ruler above it: YAML's and TOML's
     "---": re.compile(r"[\w-]+:(\s|$)"),
@@ -47,6 +47,8 @@ QUOTED = re.compile(r"[\"']([^\"']{1,200})[\"']\s*$")
 COMPONENT = re.compile(r"</?[A-Z][\w.]{0,60}(?:\s(?:[^<>]|=>)*)?/?>")
 WHOLE = {"pre", "textarea"}  # up to their closing tag
 HTML = re.compile(r"\s{0,3}<(/?)([A-Za-z][\w.:-]{0,60})(?=[\s/>]|$)")
+SUMMARY = re.compile(r"\s*(?:<details[^<>]*>\s*)?<summary[^<>]*>(.*?)</summary>(.*)", re.IGNORECASE)
+TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 OPEN = {"details", "summary", "tabs", "tab", "tabitem", "div", "section", "center", "br", "hr", "a"}  # text goes on
 PROSE = {"a", "b", "i", "em", "strong", "code", "kbd", "span", "sub", "sup", "u", "s", "small", "img", "br"}
 
@@ -227,6 +229,9 @@ class _Sweep:
         name = match.group(2).lower()
         if match.group(2)[0].isupper():
             return self._component(line)
+        if name in ("details", "summary") and (opening := SUMMARY.match(line)):
+            question = TAG.sub("", opening[1]).strip("*_ ")
+            return line, f"**{question}** {TAG.sub('', opening[2])}".strip() if asks(question) else ""
         if name in WHOLE and not match.group(1) and f"</{name}" not in line.lower():
             self.until = f"</{name}>"
         elif name not in OPEN:

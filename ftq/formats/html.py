@@ -48,6 +48,7 @@ SELF_CLOSING = {"p", "li", "dt", "dd", "tr", "td", "th", "option"}  # none lies 
 _TAG = re.compile("<[A-Za-z!?]")
 _LONG_NUMBER = re.compile("&#(?:[xX][0-9a-fA-F]{7,}|[0-9]{8,});?")  # of no character, and int() refuses it
 RAISED = str.maketrans("0123456789+-−n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻ⁿ")
+QUESTIONS = ("?", "？", "؟", "\u037e")
 PERMALINKS = {"¶", "#", "§", "🔗", "link", ""}  # what a heading's link to itself shows
 
 
@@ -148,10 +149,35 @@ def _clean(soup: BeautifulSoup) -> Tag:
     for tag in soup.find_all(_is_beside):
         if not tag.decomposed:
             tag.decompose()
+    for summary in soup.find_all("summary"):
+        _put_before_its_answer(soup, summary)
+    for details in soup.find_all("details"):
+        details.name = "div"  # a block: what stands around it isn't on its lines
     if named := soup.select_one("#title-text"):  # Confluence's `Space : Title`
         named.string = named.get_text(" ", strip=True).rpartition(" : ")[2]
     main = soup.find("main") or soup.select_one("[role=main]")
     return main if main is not None and main.get_text(strip=True) else soup
+
+
+def _put_before_its_answer(soup: BeautifulSoup, summary: Tag) -> None:
+    """A question that opens its answer becomes bold, in the paragraph of the answer if it has one."""
+    from bs4.element import Tag
+
+    question = summary.get_text(" ", strip=True)
+    if not question.endswith(QUESTIONS):
+        summary.name = "p"
+        return
+    bold = soup.new_tag("b", string=question)
+    after = next((part for part in summary.next_siblings if isinstance(part, Tag) or str(part).strip()), None)
+    if isinstance(after, Tag) and after.name == "p":
+        after.insert(0, bold, " ")
+        summary.decompose()
+    elif after is not None and not isinstance(after, Tag):
+        summary.replace_with(bold, " ")
+    else:
+        summary.name = "p"
+        summary.clear()
+        summary.append(bold)
 
 
 def _is_beside(tag: Tag) -> bool:

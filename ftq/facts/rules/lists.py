@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain, pairwise
 
-from ftq.facts.blocks import Block, Bullets, Item, Paragraph
+from ftq.facts.blocks import Block, Bullets, Item, Paragraph, is_data, is_log
 from ftq.facts.checks import is_readable, points, words
 from ftq.facts.fact import Fact
 from ftq.facts.place import Place, answer
 from ftq.facts.sentences.split import Sentence
-from ftq.facts.text.signs import asks
+from ftq.facts.text.signs import ENDS, asks
 
 ITEMS, ITEM, LEAD = 9, 14, 25  # items of a list, words of an item and of the line above
 QUESTION = re.compile(r"(?:Q|F|Question|Frage|Pregunta|Domanda|Pergunta|Vraag|Вопрос|问|質問)\s?\d{0,3}[:：.]\s+")
@@ -44,14 +46,14 @@ def _short(item: Item) -> str:
 
 
 def question(place: Place) -> Iterator[Fact]:
-    """A heading, a bold line or a Q: that asks, with the text below."""
+    """A heading, a bold line, a line of its own or a Q: that asks, with the text below."""
     asked: tuple[str, int] | None = None
     if asks(place.section.heading):
         asked = place.section.heading, place.section.line
-    for block in _flat(place.section.blocks):
+    for block, is_alone in _flat(place.section.blocks):
         text = block.inline.flat if isinstance(block, Paragraph) else ""
-        if isinstance(block, Paragraph) and (found := _asks(block, text)):
-            own = _after(block)
+        if isinstance(block, Paragraph) and (found := text if is_alone else _asks(block, text)):
+            own = [] if is_alone else _after(block)
             if own:
                 yield from _answered(place, found, block.line, own)
             asked = None if own else (found, block.line)
@@ -66,19 +68,44 @@ def question(place: Place) -> Iterator[Fact]:
             asked = None
 
 
-def _flat(blocks: list[Block]) -> Iterator[Block]:
-    """The blocks; of a list that asks or replies the blocks of its items, and others whole."""
+def _flat(blocks: list[Block]) -> Iterator[tuple[Block, bool]]:
+    """The blocks, and whether each is all of a question. Of a list that asks or replies the blocks of its items; of a
+    paragraph its parts, each of which begins with a line that asks."""
     for block in blocks:
-        if isinstance(block, Bullets) and any(_is_turn(item) for item in block.items):
+        if isinstance(block, Bullets) and any(_is_turn(item) or _is_alone(block, item) for item in block.items):
             for item in block.items:
-                yield from item.blocks
+                for number, part in enumerate(chain.from_iterable(map(_parts, item.blocks))):
+                    yield part, number == 0 and _is_alone(block, item)
         else:
-            yield block
+            yield from ((part, False) for part in _parts(block))
 
 
 def _is_turn(item: Item) -> bool:
     text = item.text.inline.flat if item.text else ""
     return bool(item.text and (_asks(item.text, text) or REPLY.match(text)))
+
+
+def _is_alone(bullets: Bullets, item: Item) -> bool:
+    """Whether an item is a question whose answer stands in the item below it, or below the list of this one item."""
+    text = item.text.inline.flat if item.text else ""
+    return asks(text) and words(text) > 2 and (len(item.blocks) > 1 or len(bullets.items) == 1)
+
+
+def _parts(block: Block) -> Iterator[Block]:
+    """`Q: ...` and lines that ask, each with the lines below it."""
+    if not isinstance(block, Paragraph) or not _may_ask_more(block):
+        yield block
+        return
+    lines, start = block.raw.split("\n"), 0
+    for number, (before, line) in enumerate(pairwise(lines), start=1):
+        if asks(line) and before.rstrip().endswith(tuple(ENDS)) and (line[0].isupper() or QUESTION.match(line)):
+            yield replace(block, line=block.line + start, raw="\n".join(lines[start:number]))
+            start = number
+    yield replace(block, line=block.line + start, raw="\n".join(lines[start:]))
+
+
+def _may_ask_more(block: Paragraph) -> bool:
+    return "\n" in block.raw and block.raw.count("?") > 1 and not is_data(block) and not is_log(block)
 
 
 def _answered_by_list(place: Place, asked: str, line: int, bullets: Bullets) -> Iterator[Fact]:
@@ -90,12 +117,16 @@ def _answered_by_list(place: Place, asked: str, line: int, bullets: Bullets) -> 
 
 
 def _asks(block: Paragraph, text: str) -> str:
-    """The question that the paragraph is, or begins with in bold."""
+    """The question that the paragraph is, or begins with in bold or on a line of its own."""
     if (mark := QUESTION.match(text)) is not None:
         first = _cut(block.sentences, mark.end())
         return first[0].text if first and asks(first[0].text) else ""
     bold = next(iter(block.inline.bolds), "")
-    return bold if asks(bold) and text.startswith(bold) and words(bold) > 2 else ""
+    if asks(bold) and text.startswith(bold) and words(bold) > 2:
+        return bold
+    line, _, rest = block.inline.text.partition("\n")
+    is_whole = rest and asks(line) and line[:1].isupper() and words(line) > 2
+    return line if is_whole and block.sentences[0].text == line else ""
 
 
 def _after(block: Paragraph) -> list[Sentence]:
