@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from ftq.facts import facts_of
 from ftq.facts.fact import Fact
 from ftq.facts.inline import inline
+from ftq.facts.place import place_of
+from ftq.facts.rules.english import as_purpose
 from ftq.facts.sentences.split import sentences
 from ftq.questions import Options, Row, rows_of
 from ftq.questions.english.sentence import questions_on
+from ftq.questions.kinds import plural
 from ftq.questions.refusals import refusals
 from ftq.questions.wordings import language
 
@@ -51,6 +55,72 @@ def test_a_sentence_in_bold_is_quoted_in_questions() -> None:
     facts = facts_of("# Inn\n\nWelcome.\n\n**No dogs here.** The neighbours keep sheep.\n", "inn.md", frozenset("H"))
     asked = [row.instruction for row in rows_of(facts, Options(refusals=0))[0]]
     assert asked and all('"No dogs here"' in question for question in asked)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "value", "asked"),
+    [
+        (
+            "Turn off the alarm at the gate.",
+            "",
+            ["Should I turn off the alarm at the gate?", "Do I have to turn off the alarm at the gate?"],
+        ),
+        ("Free UK shipping over £150 on all orders.", "£150", []),
+        ("Anything over £200 goes into the safe.", "£200", ["Does anything over £200 go into the safe?"]),
+        ("Whoever leaves last makes the mill safe.", "", []),
+        (
+            "The room costs $95 in the summer months.",
+            "$95",
+            [
+                "How much does the room cost in the summer months?",
+                "What does the room cost in the summer months?",
+                "Does the room cost $95 in the summer months?",
+                "What costs $95 in the summer months?",
+            ],
+        ),
+        (
+            "Call +44 20 7946 for help.",
+            "+44 20 7946",
+            ["Should I call +44 20 7946 for help?", "Do I have to call +44 20 7946 for help?"],
+        ),
+    ],
+)
+def test_a_sentence_is_asked_in_whole_english(sentence: str, value: str, asked: list[str]) -> None:
+    assert [fact.attribute for fact in facts_of(sentence, "a.md", frozenset("P"))] == [value]
+    assert [one.question for one in questions_on(sentence, value)] == asked
+
+
+@pytest.mark.parametrize("text", ["Free UK shipping", "Free parking behind the mill"])
+def test_free_is_no_verb_before_a_noun(text: str) -> None:
+    assert (as_purpose(text), as_purpose("Free the wheel"), as_purpose("Free disk space")) == (
+        "",
+        "free the wheel",
+        "free disk space",
+    )
+
+
+@pytest.mark.parametrize(
+    ("sentence", "blanked"),
+    [
+        ("The miller is called by +44 20 7946 0123 at night.", "The miller is called by ____ at night."),
+        ("The miller is called by (0341) 555 210 at night.", "The miller is called by ____ at night."),
+        ("A sack of the best rye costs £20 at the gate.", "A sack of the best rye costs ____ at the gate."),
+    ],
+)
+def test_a_number_is_blanked_as_a_whole(sentence: str, blanked: str) -> None:
+    facts = facts_of(f"# Mill\n\n{sentence}\n", "mill.md", frozenset("B"))
+    asked = [row.instruction for row in rows_of(facts, Options(refusals=0))[0]]
+    assert len(asked) == 2 and all(blanked[1:-1] in question for question in asked)
+
+
+def test_questions_name_a_page_on_us_and_several_things_rightly() -> None:
+    facts = facts_of("# Mill\n\n## About us\n\nWe grind all the rye of the town.\n", "mill.md", frozenset("H"))
+    asked = [row.instruction for row in rows_of(facts, Options(refusals=0))[0]]
+    assert asked and all('"About us"' in question for question in asked)
+    assert place_of(facts[0]) == place_of(replace(facts[0], subject="we")) == "Mill"
+    assert plural("Where does LEDs come in (Mill)?", "LEDs") == "Where do LEDs come in (Mill)?"
+    assert plural("Where does menu of options come in?", "menu of options") == "Where does menu of options come in?"
+    assert plural("Where does DNS come in (Mill)?", "DNS") == "Where does DNS come in (Mill)?"
 
 
 @pytest.mark.parametrize(

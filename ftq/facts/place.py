@@ -103,8 +103,14 @@ def around(fact: Fact) -> tuple[str, ...]:
 
 @lru_cache(RECENT)
 def _place(path: tuple[str, ...], file: str, own: str) -> str:
-    named = (name for name in reversed(path) if name.strip(" :").lower() not in EMPTY and not _is_same(name, own))
+    named = (name for name in reversed(path) if _is_place(name) and not _is_same(name, own))
     return next(named, "").rstrip(f"{QUESTIONS}:.! ") or stem_of(file)
+
+
+def _is_place(heading: str) -> bool:
+    """Whether it names something: no `Example`, and no `About us`, that a question is on already."""
+    plain = heading.strip(" :").lower()
+    return plain not in EMPTY and plain not in ("about us", "about me")
 
 
 def _is_same(heading: str, subject: str) -> bool:

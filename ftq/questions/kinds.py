@@ -49,6 +49,7 @@ VAGUE = re.compile(
 TELLING = 5  # characters
 VOWEL = re.compile(r"(?i:(?!uni|use|url|usa|eu|one|once|ut|ub)[aeiou]|ho(?:ur|nest))|[FHLMNRSX](?=[A-Z])")
 NAMES = known_words("names")  # headers that say no more than that something is called so
+OF_ONE = re.compile(r" (?:for|in|of|on|with) ")
 PEOPLE, SIGNS = known_words("people"), "\"'“”’(),"
 SINGULAR = frozenset({"lens", "series", "species", "news", "means", "https", "axis", "yes", "always", "does", "has"})
 NEEDED = {"required": True, "mandatory": True, "optional": False}
@@ -177,6 +178,8 @@ def who_of(subject: str) -> str:
 def plural(text: str, subject: str) -> str:
     """`What are settings?`"""
     if is_plural(subject):
+        is_one = " " in subject and (not subject.islower() or OF_ONE.search(subject))  # `JSON Lines`, `menu of options`
+        text = text if is_one else text.replace(f"Where does {subject}", f"Where do {subject}")
         for one, many in (("What is ", "What are "), ("What does ", "What do ")):
             if text.startswith(f"{one}{subject}"):
                 return many + text[len(one) :]
@@ -187,7 +190,8 @@ def is_plural(name: str) -> bool:
     """`settings`, `battery cells`; no `status`, no `DNS`, no code."""
     last = name.rpartition(" ")[2]
     is_word = len(last) > 3 and last[:1].isalpha() and last[1:].islower() and last not in SINGULAR
-    return is_word and last.endswith("s") and not last.endswith(("ss", "us", "is", "as", "ies's"))
+    is_short = len(last) > 2 and last[:-1].isalpha() and last[:-1].isupper()  # `LEDs`
+    return (is_word or is_short) and last.endswith("s") and not last.endswith(("ss", "us", "is", "as", "ies's"))
 
 
 def lowered(text: str) -> str:

@@ -24,6 +24,7 @@ from ftq.questions.wordings import Language
 CLOZE = "____"
 BACK, SHORT = 30, 12  # words of a value that a question can hold; of one that names its subject by an attribute
 NUMERIC = re.compile(r"[`\"]?[-+~<>≤≥]?\s?\d")
+FIGURE = re.compile(rf"(?:[£$€¥]\s?|\()?{NUMERIC.pattern}")  # of a sentence: `£200`, `(0341) 555 210`
 CODE = re.compile(r"`([^`]+)`")
 UNQUOTED = frozenset({"answer", "list", "command", "code_for", "purpose", "condition", "indirect"})
 NAMED = frozenset({"attribute", "meaning", "default", "set"})  # subjects of which are names
@@ -50,7 +51,7 @@ def drafts(fact: Fact, language: Language, options: Options) -> list[Draft]:
     writer = _Writer(fact, language, options)
     count = options.wordings
     if fact.relation == "term":
-        return [*writer.cloze(2 if NUMERIC.match(fact.value) else 1), *writer.about(1)]
+        return [*writer.cloze(2 if FIGURE.match(fact.value) else 1), *writer.about(1)]
     if fact.relation == "said":
         return list(writer.said(count + 1))
     if NUMERIC.match(fact.value):
@@ -133,7 +134,7 @@ class _Writer:
 
     def about(self, count: int) -> Iterator[Draft]:
         fact = self.fact
-        if NUMERIC.match(fact.value) or not fact.path or fact.value.strip("`").lower() in self.place.lower():
+        if FIGURE.match(fact.value) or not fact.path or fact.value.strip("`").lower() in self.place.lower():
             return iter(())
         templates = self._ordered(self.language.templates("term", "about"))
         return self._worded(templates, [fact.sentence], fact.sentence, count, **self._thing())
@@ -223,7 +224,7 @@ class _Writer:
         fact, is_english = self.fact, self.language.code == "en"
         name = fact.subject.rstrip("!.") or fact.subject  # of a heading: `Keep it simple!`
         name = name if fact.relation == "lead" else fact.subject
-        is_whole = fact.relation == "lead" and fact.subject.endswith(".")  # a sentence
+        is_whole = fact.relation == "lead" and (fact.subject.endswith(".") or fact.subject.startswith("About "))
         subject = name if self.relation in UNQUOTED else quoted(name, self.language, always=is_whole)
         if fact.relation in ("command", "lead", "list") and self.relation in ("command", "purpose") and is_english:
             subject = as_purpose(subject) or subject

@@ -58,6 +58,9 @@ NO_LEAD = re.compile(
     r"(?:For (?:example|instance)|In (?:addition|other words|fact|that|this|short|general)|If (?:so|not))\b"
 )
 NO_SUBJECT_END = ARTICLES | {"to", "and", "or", "of", "in", "on", "by", "for", "with", "as"}
+ANYTHING = frozenset({"anyone", "anybody", "anything", "everyone", "everybody", "everything", "someone", "something"})
+# Adjectives at the start of a phrase, and what follows where they are verbs.
+MAY_DESCRIBE = {"free": DETERMINERS | ARTICLES | {"disk", "memory", "space", "up"}}
 DENIED = frozenset({"nobody", "nothing", "none", "neither", "no"})  # `Does nobody run it?`: yes or no may mean both
 DEEPEST = 9  # words before the verb
 NOT_SOON = re.compile(r"(?:\w+ )?(?:not|never) ")
@@ -96,12 +99,19 @@ def as_purpose(text: str, is_verb: bool = False) -> str:
         return ""  # `Opening hours`, `Blocking mode for DNS rules`
     if DANGLING.search(text) or points_inside(text) or not is_closed(text):
         return ""  # `Format the`, `Use these fields like so`
+    if not is_verb and describes(first.lower(), rest):
+        return ""  # `Free shipping`
     is_noun = verb == first.lower() and verb in NOUNS and not is_verb
     if is_noun and rest.split()[0].lower() not in DETERMINERS and not rest.startswith("`"):
         return ""  # `Test prompts`
     if verb != first.lower() and any(word.lower() not in GERUNDS for word in ANOTHER.findall(rest)):
         return ""  # `Blocking and allowlisting`: whose verb isn't known
     return f"{verb} {ANOTHER.sub(lambda word: GERUNDS.get(word[0].lower(), word[0]), rest)}"
+
+
+def describes(word: str, rest: str) -> bool:
+    """Whether what may be a verb is an adjective: `Free parking behind the house`; no `Free the bed`."""
+    return word in MAY_DESCRIBE and rest[:1] != "`" and rest.split()[0].lower() not in MAY_DESCRIBE[word]
 
 
 def _is_kind(text: str) -> bool:
@@ -271,7 +281,7 @@ def _made(
     if subject.lower() == "you":
         subject = "I"
         auxiliary = "am" if auxiliary == "are" else auxiliary
-    elif before[0].lower() in ARTICLES or (before[0][1:].islower() and before[-1].endswith("s") and len(before) < 3):
+    elif first in ARTICLES | ANYTHING or (before[0][1:].islower() and before[-1].endswith("s") and len(before) < 3):
         subject = subject[0].lower() + subject[1:]
     end = after.split(" ", len(verb.split()))[-1] if verb and len(after.split()) > len(verb.split()) else ""
     return Clause(lead, subject, auxiliary, after, is_negative, verb, end)

@@ -51,8 +51,9 @@ CODE_DOES = re.compile(
 IS = re.compile(r"((?:(?:A|An|The) )?[A-Z]?[\w`' -]{1,50}?) (?:is|are) (?:a|an|the|one of|any)\b")
 NAME = re.compile(r"(?<=[a-z,] )(?:[A-Z][A-Za-z0-9+#]{2,20})(?:[ -][A-Z][A-Za-z0-9+#]{1,20}){0,2}(?![\w'’.-]*\w)")
 NUMBER = re.compile(
-    r"(?<![\w.`:/-])\d(?:[\d.,]{0,12}\d)?(?:\s?(?:%|percent|[KMGT]i?B\b|ms\b|seconds?|minutes?|hours?|days?|weeks?|months?|years?|bytes?|bits?|times|MHz|GHz|cores?|lines?|characters?|tokens?|steps?|Sekunden|Minuten|Stunden|Tage|secondes|jours|heures|segundos|minutos|horas|días|giorni|ore|dias|секунд|минут|дней|秒|分|时间|天|日|個|个))?(?![\w⁺⁻]|[:/]\d)"
+    r"(?<![\w.`:/-])(?:[£$€¥]\s?)?\d(?:[\d.,]{0,12}\d)?(?:\s?(?:%|percent|[KMGT]i?B\b|ms\b|seconds?|minutes?|hours?|days?|weeks?|months?|years?|bytes?|bits?|times|MHz|GHz|cores?|lines?|characters?|tokens?|steps?|Sekunden|Minuten|Stunden|Tage|secondes|jours|heures|segundos|minutos|horas|días|giorni|ore|dias|секунд|минут|дней|秒|分|时间|天|日|個|个))?(?![\w⁺⁻]|[:/]\d)"
 )
+PHONE = re.compile(r"(?<![\w.+-])(?!\d\d-\d\d-\d{2,4}\b)(?:\+\d|\(?0)[\d ()\u00a0-]{5,24}\d(?!\w)")
 DIGIT = re.compile(r"\d")
 NUMBERS = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|sixty|ninety"
 COUNTS = frozenset(NUMBERS.split("|"))
@@ -265,6 +266,8 @@ def term(place: Place) -> Iterator[Fact]:
 @lru_cache(RECENT)
 def _blank(text: str, bolds: tuple[str, ...]) -> str:
     """A number tells most, then code after the sentence's beginning, bold words and names."""
+    if phone := PHONE.search(text) if DIGIT.search(text) else None:
+        return phone[0]
     numbers = [match.group().strip() for match in NUMBER.finditer(text)] if DIGIT.search(text) else []
     if not numbers and not COUNTS.isdisjoint(text.lower().split()):
         numbers = WORDED.findall(text)

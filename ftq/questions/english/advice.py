@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ftq.facts.checks import known_words
-from ftq.facts.rules.english import BREAKS, NOUNS, THIRD_PERSON, VERBS, bare, clause_of, first_clause, led
+from ftq.facts.rules.english import BREAKS, NOUNS, THIRD_PERSON, VERBS, bare, clause_of, describes, first_clause, led
 from ftq.questions.english.asked import Asked
 from ftq.questions.english.value import FOLLOWS
 
@@ -40,6 +40,8 @@ def advice(sentence: str) -> Iterator[Asked]:
         return  # `Prepare finds facts`
     if verb in NOUNS and not negative and following in ("is", "are", "of", "for", "and", "or", "has", "in", "can"):
         return
+    if describes(verb, rest):
+        return
     tail, answer = f" {lead[0].lower()}{lead[1:]}" if lead else "", f"{'No' if negative else 'Yes'}. {sentence}"
     act = first_clause(rest)
     yield Asked(f"Should I {verb} {act}{tail}?", answer, "should")
@@ -49,7 +51,7 @@ def advice(sentence: str) -> Iterator[Asked]:
     yield Asked(f"{'May I' if negative else 'Do I have to'} {verb} {act}?", answer, "have to")
     thing = re.split(r",? (?:unless|if|when|because|so that|to|in|by|for|with|from|as|and)\b|[,;:(]", rest)[0]
     parts = thing.split()
-    is_thing = 1 <= len(parts) <= 6 and not LITTLE & {parts[0], parts[-1]} and not parts[0][0].isdigit()
+    is_thing = 1 <= len(parts) <= 6 and not LITTLE & {parts[0], parts[-1]} and not parts[0].lstrip("+(")[:1].isdigit()
     if is_thing and verb not in NO_ACTS:
         yield Asked(f"What should I do about {thing}?", sentence, "about")
 

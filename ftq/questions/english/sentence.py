@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ftq.facts.checks import is_closed, known_words
 from ftq.facts.rules.english import (
+    ANYTHING,
     BETWEEN,
     VERBS,
     Clause,
@@ -26,7 +27,7 @@ ANYONE = frozenset({"everyone", "everybody", "someone", "it", "they", "this"})
 LONGEST = 32  # words of a question
 SUBJECT, TELLING = 5, 5  # words of a subject that is asked for at most, of what is said of it at least
 # Words that begin no subject that is asked for, and words that none has.
-NO_FIRST = VERBS | ANYONE | {"not", "one", "what", "which"}
+NO_FIRST = VERBS | ANYONE | ANYTHING | {"not", "one", "what", "which"}
 NO_THING = known_words("no_thing") | {"chapter", "document", "example", "guide", "page", "section"}
 ASIDE = re.compile(r"\([^()]*\)")
 MINE = re.compile(r"\b(?:its|their|itself|themselves|he|she|they)\b")  # of the subject that isn't said
@@ -56,6 +57,7 @@ def _of_clause(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
         and not _is_state(clause)
         and len(clause.subject.split()) <= 5
         and clause.subject.lower() not in ANYONE
+        and clause.subject.split()[0].lower() not in ANYTHING
     ):
         yield Asked(f"What {clause.auxiliary} {clause.subject} do{clause.tail}?", sentence, "does")
     yield from _subject(clause, sentence)
