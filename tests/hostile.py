@@ -80,6 +80,11 @@ MARKDOWN = {
     "purposes": ("", "To run the part #, press the button. ", ""),
     "dates": ("", "1.2.", ""),
     "initials": ("", "A. B. e.g. ", ""),
+    "abbreviations": ("", "z. B. 5 max. Tel. Am 1. Tag. ", ""),
+    "what goes wrong": ("**It is #.** ", "The bulb is loose. ", "\n\n"),
+    "summary": ("<details><summary>", "Is it #?", "</summary>No, it is not.</details>\n"),
+    "lines that ask": ("", "Is it part #?\nNo, it is not.\n", ""),
+    "questions of a list": ("- ", "Is it part #?", "\n\n  No, it is not.\n"),
     "key of a secret": ("", "password=", ""),
     "token": ("", "sk-", ""),
     "address of a secret": ("", "http://a:", ""),
@@ -115,6 +120,7 @@ TEXT = {
     "twice encoded": ("", "Ã¼", ""),
 }
 HTML = {
+    "summary": ("<details><summary>", "Is it #?", "</summary>No, it is not.</details>"),
     "div": ("<div>", "a", "</div>"),
     "p": ("<p>", "a", "</p>"),
     "h1": ("<h1>", "Part #", "</h1>"),
