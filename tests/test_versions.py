@@ -338,9 +338,19 @@ def test_a_version_stands_where_a_run_does(books: RunStore, tmp_path: Path, monk
         assert "Note: book" not in run("status", text).stderr
 
 
-def test_gc_spares_a_version_that_was_chosen(books: RunStore) -> None:
-    assert ok("gc", "--last", "0", "--yes").stderr.endswith("Deleted 1 run.\n")
-    assert [found.name for found in books.all()] == ["book"]
+def test_gc_spares_what_is_latest_of_its_name_and_says_so(books: RunStore) -> None:
+    """A name that was given once has one version: it is no older for the runs of other names since then."""
+    for run_id, name in (("dddd1111", "atlas"), ("eeee1111", "notes")):
+        finish(books, run_id, name)
+    one = ok("gc", "--last", "2", "--yes").stderr
+    assert one.startswith("Spared: 1 old version, the latest of its name; `ftq rm book:1` deletes it all the same.\n")
+    assert one.endswith("Deleted 1 run.\n")
+    assert [found.version_name for found in books.all()] == ["notes:1", "atlas:1", "book:1"]
+    assert ok("gc", "--last", "0", "--yes").stderr == (
+        "Spared: 3 old versions, the latest of their names; "
+        "`ftq rm atlas:1 book:1 notes:1` deletes them all the same.\n"
+        "Nothing to delete: no finished run besides the last 0 and the kept ones.\n"
+    )
     with pytest.raises(Refused, match=r"^run book is book:latest now$"):
         books.delete("aaaa1111", old=True)
 

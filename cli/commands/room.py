@@ -72,10 +72,10 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
 def gc(last: int, dry_run: bool, orphans: bool, yes: bool) -> None:
     """Delete old runs.
 
-    The finished ones, but for the last N that succeeded, the last N that failed or were cancelled, and those marked
-    by `ftq keep`; what a stopped deletion, submit, upload or stage has left; what nothing needs in this machine's
-    cache; runs in the bucket that the database doesn't know; and questions older than a day. Shows first how much room
-    that frees.
+    The finished ones, but for the last N that succeeded, the last N that failed or were cancelled, those marked by
+    `ftq keep`, and the `latest` of each name; what a stopped deletion, submit, upload or stage has left; what nothing
+    needs in this machine's cache; runs in the bucket that the database doesn't know; and questions older than a day.
+    Shows first how much room that frees.
 
     \b
     Example:

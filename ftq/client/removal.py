@@ -15,7 +15,7 @@ from ftq.files.run_dir import RunDir
 from ftq.settings import Settings, cache_dir
 from ftq.store.records import Run
 from ftq.store.store import RunStore
-from ftq.words import size
+from ftq.words import plural, size
 
 UNUSED = 7 * 86_400  # seconds without a read of a base model's GGUF in the cache, which is made again within minutes
 # They end the name of what stands for a run in the bucket: for its uploads that were stopped, for one that the database
@@ -37,20 +37,26 @@ class Room:
         """(run, bytes) that `gc` would delete: finished and not kept.
 
         The last `last` that succeeded stay, and the last `last` of the others: those never take the place of a model.
-        A version that is `latest` though there were newer ones was chosen, and is spared too. UserError if the workers
-        use another bucket than is named here, or all of these runs are in another one.
+        What is `latest` of its name is spared too (`spared`). UserError if the workers use another bucket than is named
+        here, or all of these runs are in another one.
         """
         if differs := place.other_bucket(self._store.workers(), self._url):
             raise UserError(*differs)
-        old = self._old(last)
+        old, _ = self._old(last)
         elsewhere = self._elsewhere(old)
         if old and len(elsewhere) == len(old):
             raise elsewhere[old[0].id]
         return [(run, self.size(run)) for run in old if run.id not in elsewhere]
 
     def spared(self, last: int) -> list[str]:
-        """Why `gc` leaves old runs alone whose files are in another bucket."""
-        return [error.message for error in self._elsewhere(self._old(last)).values()]
+        """Why `gc` leaves old runs alone: what is `latest` of its name, and what has its files in another bucket."""
+        old, latest = self._old(last)
+        told = [error.message for error in self._elsewhere(old).values()]
+        if latest:
+            command = f"`ftq rm {' '.join(sorted(latest))}`"
+            what, them = ("the latest of its name", "it") if len(latest) == 1 else ("the latest of their names", "them")
+            told.append(f"{plural(len(latest), 'old version')}, {what}; {command} deletes {them} all the same")
+        return told
 
     def check(self, run: Run) -> None:
         """UserError if deleting the run here would leave its files in another bucket."""
@@ -137,14 +143,16 @@ class Room:
                 f"`chmod -R u+w {leftover}` as its owner, then `ftq gc` deletes it.",
             ) from None
 
-    def _old(self, last: int) -> list[Run]:
+    def _old(self, last: int) -> tuple[list[Run], list[str]]:
+        """(the old runs that may go, the names of the versions that are old too and `latest`)."""
         finished = [run for run in self._store.all() if run.is_finished and not run.kept]
         models = [run.id for run in finished if run.status == "succeeded"]
         others = [run.id for run in finished if run.status != "succeeded"]
         ids = {*models[last:], *others[last:]}
         old = [run for run in finished if run.id in ids]
-        chosen = self._store.chosen() if old else set[str]()
-        return [run for run in old if run.version_name not in chosen]
+        latest = self._store.latest() if old else set[str]()
+        names = [run.version_name for run in old if run.version_name in latest]
+        return [run for run in old if run.version_name not in latest], [name for name in names if name]
 
     def _elsewhere(self, runs: list[Run]) -> dict[str, Refused]:
         return place.elsewhere(self._store, self._url, runs, self._has)

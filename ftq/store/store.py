@@ -187,16 +187,16 @@ class RunStore(Attempts, Questions, Workers, Plans, FleetParts, GatewayParts):
     def delete(self, run_id: str, put_away: Callable[[], Any] = lambda: None, *, old: bool = False) -> None:
         """Delete a run's rows and call `put_away`, which moves its files aside, before the commit. Refused if running.
 
-        `old` is for runs chosen as old ones: also Refused if the run is kept, chosen as `latest` or not finished any
+        `old` is for runs chosen as old ones: also Refused if the run is kept, is `latest` or isn't finished any
         more. A person may have thought for minutes since it was listed.
         """
         with self.writing() as db:
             run = self._locked(db, run_id)
             if run.status == "running":
                 raise Refused(f"run {run.name} is running", f"`ftq cancel {run.name}` first.")
-            chosen = run.version_name in self._chosen(db)
-            if old and (run.kept or chosen or not run.is_finished):
-                state = "kept" if run.kept else f"{run.family}:latest" if chosen else run.status
+            is_latest = run.version_name in self._latest_names(db)
+            if old and (run.kept or is_latest or not run.is_finished):
+                state = "kept" if run.kept else f"{run.family}:latest" if is_latest else run.status
                 raise Refused(f"run {run.name} is {state} now", f"`ftq rm {run.name}`")
             self._end_version(db, run, "removed")
             for table in (events, questions, stages, jobs, deliveries):

@@ -120,10 +120,10 @@ class Versions(Database):
         with self.writing() as db:
             self._end_version(db, self._locked(db, run_id), why)
 
-    def chosen(self) -> set[str]:
-        """The names of the versions that are `latest` though their family has had newer ones: `gc` spares them."""
+    def latest(self) -> set[str]:
+        """The names of the versions that are `latest` of their families: `gc` spares them."""
         with self.reading() as db:
-            return self._chosen(db)
+            return self._latest_names(db)
 
     # ---- inside -----------------------------------------------------------------------------------------
 
@@ -181,10 +181,8 @@ class Versions(Database):
         query = sa.select(versions.c.family, versions.c.number).where(promoted).order_by(versions.c.promotion)
         return {row.family: row.number for row in db.execute(query)}
 
-    def _chosen(self, db: sa.Connection) -> set[str]:
-        newest = sa.select(versions.c.family, sa.func.max(versions.c.number)).group_by(versions.c.family)
-        numbers = {family: number for family, number in db.execute(newest)}
-        return {f"{family}:{number}" for family, number in self._all_latest(db).items() if number < numbers[family]}
+    def _latest_names(self, db: sa.Connection) -> set[str]:
+        return {f"{family}:{number}" for family, number in self._all_latest(db).items()}
 
 
 def ambiguous(text: str, number: int, matches: Sequence[sa.Row[str, str]]) -> NotFound:

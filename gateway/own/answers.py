@@ -120,11 +120,12 @@ class Leftover:
 
 @dataclass(frozen=True)
 class Room:
-    """What `ftq gc` would delete: (run, bytes), leftovers, and how many questions."""
+    """What `ftq gc` would delete: (run, bytes), leftovers, and how many questions; and why it spares old runs."""
 
     removable: list[tuple[Run, int]]
     leftovers: list[Leftover]
     questions: int
+    spared: list[str]
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,8 @@ def sizes(call: Call) -> answers.Sizes:
 def room(call: Call) -> answers.Room:
     found, places = call.client.room, _places(call)
     leftovers = [answers.Leftover(*placed(path, places), size) for path, size in found.leftovers()]
-    return answers.Room(found.removable(call.query.last), leftovers, found.old_questions())
+    last = call.query.last
+    return answers.Room(found.removable(last), leftovers, found.old_questions(), found.spared(last))
 
 
 def clear(call: Call) -> answers.Done:

@@ -24,8 +24,8 @@ class RemoteRoom:
         return [(decode(Run, run), number) for run, number in self._look(last)["removable"]]
 
     def spared(self, last: int) -> list[str]:
-        """Nothing: the server names one bucket for all."""
-        return []
+        """As the server says; a server of an earlier ftq says nothing."""
+        return [str(text) for text in self._look(last).get("spared", [])]
 
     def check(self, run: Run) -> None:
         """The server does, when it deletes."""
