@@ -29,11 +29,14 @@ UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, Recur
 _CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160))}
 
 
+OPTIONS = "options"  # at fault: see FtqError
+
+
 class FtqError(Exception):
     """`message` says what happened and to exactly what, `hint` what to do next (may be empty).
 
     `about` says which part of what was asked for is at fault: `model`, `training` or `validation` (the documents of
-    each); empty where that isn't known.
+    each), or `options` where the same ones would only fail again; empty where that isn't known.
     """
 
     kind = "bug"

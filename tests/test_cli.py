@@ -205,6 +205,13 @@ def test_a_failed_run_names_the_cause_and_the_next_command(store: Store) -> None
     assert shown.endswith("next: ftq logs broken --stage train   ftq retry broken\n")
 
 
+def test_no_retry_is_advised_where_the_same_options_would_fail_again(store: Store) -> None:
+    broken = store.add("bbbb2222", "broken")
+    store.do(broken, "prepare", 500)
+    store.fail(broken, "train", 480, RunError("user", "the training diverged", "Lower learning_rate.", about="options"))
+    assert ok("status", "bbbb").stdout.endswith("next: ftq logs broken --stage train\n")
+
+
 def test_the_json_of_a_run(store: Store) -> None:
     busy = store.add("cccc3333", "busy", ago=300)
     store.do(busy, "prepare", 290, 1.9, artifacts=[Artifact("dataset", "dataset", 123)])

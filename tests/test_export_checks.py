@@ -34,6 +34,7 @@ from worker.llama.logits import Row
 from worker.llama.packaged import packaged_gguf
 from worker.llama.pool import Pool
 from worker.machine import hardware
+from worker.stages.export.export import _explained
 from worker.stages.export.measure import bounds, checks
 from worker.stages.export.measure.measure import Measure
 from worker.stages.export.measure.sample import Sample, _Example, tokens_of
@@ -454,6 +455,23 @@ def test_a_gguf_that_is_cut_off_or_damaged_is_refused(exported: Path, tmp_path: 
     damaged.write_bytes(whole[:start] + b"\xff" * int(tensor.n_bytes) + whole[start + int(tensor.n_bytes) :])
     with pytest.raises(FtqError, match=r"damaged\.gguf computes no numbers: its weights are damaged or overflow"):
         logits.score(damaged, rows)
+
+
+@pytest.mark.parametrize(
+    ("losses", "kind"), [([2.3, 8.0, 9.0, 9.9], "user"), ([2.3, 2.0, 1.9, 1.8], "bug"), ([], "bug")]
+)
+def test_weights_that_are_no_numbers_are_laid_to_a_training_whose_loss_rose(
+    tmp_path: Path, losses: list[float], kind: str
+) -> None:
+    run = RunDir(tmp_path)
+    lines = [json.dumps({"step": step, "train_loss": loss}) + "\n" for step, loss in enumerate(losses, 1)]
+    run.metrics.write_text("".join(lines))
+    with pytest.raises(FtqError) as told, _explained(run, "Lower learning_rate."):
+        raise logits.NoNumbers("model-f16.gguf computes no numbers", "The log has all of it.")
+    said = "model-f16.gguf computes no numbers"
+    rose = f"{said}. The training diverged: its loss rose from 2.300 (step 1) to 9.900 (step 4)"
+    assert (told.value.kind, told.value.message) == (kind, rose if kind == "user" else said)
+    assert told.value.hint == ("Lower learning_rate." if kind == "user" else "The log has all of it.")
 
 
 @pytest.mark.slow

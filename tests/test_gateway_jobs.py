@@ -524,6 +524,7 @@ def test_checkpoints_are_those_that_can_be_asked(site: Site) -> None:
         ("prepare", "user", "", "prepare_failed", None),
         ("prepare", "bug", "", "prepare_failed", None),
         ("train", "user", "", "train_failed", None),
+        ("train", "user", "options", "train_failed", None),  # the same would fail again
         ("export", "bug", "", "export_failed", None),
     ],
 )
@@ -535,7 +536,7 @@ def test_a_job_that_has_failed(site: Site, stage: str, kind: str, about: str, co
     assert job.error and (job.status, job.error.code, job.error.param) == ("failed", code, param)
     assert "it went wrong" in job.error.message
     assert ("--model DIR" in job.error.message) == (param is None)  # the words of ftq's command line
-    assert ("ftq retry smollm2-135m-1" in job.error.message) == (param in (None, "model"))
+    assert ("ftq retry smollm2-135m-1" in job.error.message) == (param in (None, "model") and about != "options")
     last = site.events(job.id)[0]
     assert (last.level, last.message) == ("error", job.error.message)
     site.store.retry(run_id(job))

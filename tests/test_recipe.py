@@ -6,7 +6,7 @@ import pytest
 
 from ftq.errors import UserError
 from ftq.spec.options import parse
-from ftq.spec.recipe import decided, recipe_of
+from ftq.spec.recipe import calmer, decided, recipe_of
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,17 @@ def test_the_smaller_the_model_the_higher_the_rate(parameters: float, said: str)
 def test_what_the_user_sets_stays() -> None:
     spec = decided(parse({"model": "smollm2-135m", "r": 8, "learning_rate": "1e-4"}), 135_000_000)
     assert (spec.r, spec.alpha, spec.learning_rate) == (8, 32, 1e-4)
+
+
+def test_what_to_do_about_a_training_that_diverged_names_the_rate_that_auto_takes() -> None:
+    def said(**options: object) -> str:
+        return calmer(decided(parse({"model": "smollm2-135m", **options}), 135_000_000), 135_000_000)
+
+    assert said(learning_rate=1) == (
+        "Lower learning_rate and submit it anew: it was 1, `auto` takes 0.002 for this model."
+    )
+    other = "Submit it anew with a learning_rate below 0.002, or with dtype=bfloat16 or float32."
+    assert said() == said(learning_rate=0.002) == other
 
 
 def test_limits_are_said_once() -> None:

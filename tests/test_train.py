@@ -301,6 +301,22 @@ def test_a_training_leaves_adapter_metrics_and_two_checkpoints(unbroken: Path, p
     assert config["base_model_name_or_path"] == str(prepared.parent / "tiny")
 
 
+@pytest.mark.slow
+def test_a_training_that_ends_worse_than_guessing_publishes_no_adapter(unbroken: Path) -> None:
+    """All its steps are done: only what they measured is another."""
+    run = copy(unbroken, "diverged")
+    shutil.rmtree(run / "adapter")
+    metrics = run / "checkpoints/0/metrics.jsonl"
+    first, *others = read_jsonl(metrics)
+    lines = [first, *({**line, "train_loss": 16.0, "valid_loss": 16.0} for line in others)]
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = stage("train", run, attempt=1)
+    assert done.returncode and not (run / "adapter").exists()
+    rose = f"its loss rose from {first['train_loss']:.3f} (step 1) to 16.000 (step {STEPS})"
+    assert f"the training diverged: {rose}, and guessing gives 10.8" in done.stderr
+    assert "Lower learning_rate and submit it anew: it was 0.01, `auto` takes 0.002 for this model." in done.stderr
+
+
 def goes_on_to_the_same_bits(run: Path, step: int, unbroken: Path) -> None:
     done = stage("train", run, attempt=1)
     assert done.returncode == 0, done.stderr

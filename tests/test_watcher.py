@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -159,8 +160,49 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
     control = SimpleNamespace(should_evaluate=False)
     watcher.logs(state, control, {"loss": 1.0, "learning_rate": 0.1, "grad_norm": float("inf")})
     assert [line["grad_norm"] for line in read_jsonl(watcher.metrics)] == [None]
-    with pytest.raises(UserError, match="the training diverged: at step 3 the loss is nan"):
+    with pytest.raises(UserError, match=r"^the training diverged: at step 3 the loss is nan, it was 1\.000 at step 3$"):
         watcher.logs(state, control, {"loss": float("nan"), "learning_rate": 0.1})
+
+
+STEADY = [2.3, 2.1, 2.0, 1.9, 2.1]
+
+
+@pytest.mark.parametrize(
+    ("losses", "valid", "options", "outcome"),
+    [
+        ([2.31, 9.0, 15.2, 18.0, 16.7], None, {}, "fails"),
+        ([2.31, 9.0, 15.2, 18.0, 16.7], 15.0, {}, "fails"),
+        ([2.31, 9.0, 15.2, 18.0, 16.7], 3.1, {}, "nothing"),  # what stands at the end is no worse than it was
+        ([2.31, 9.0, 15.2, 18.0, 16.7], 15.0, {"keep_best": True}, "nothing"),  # another adapter is taken
+        ([2.31, 15.2, 18.0, 4.1, 3.9], None, {}, "warns"),
+        ([2.31, 15.2, 18.0, 16.7, 3.0], None, {}, "nothing"),
+        ([2.31, 15.2, 18.0], None, {}, "nothing"),  # nobody knows what more steps bring
+        (STEADY, None, {}, "nothing"),
+        ([12.0, 13.1, 12.9, 12.5, 12.8], None, {}, "nothing"),  # it was so before the training
+    ],
+)
+def test_a_training_that_ends_worse_than_guessing_is_the_users_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], losses: list[float], valid: float | None,
+    options: dict[str, Any], outcome: str,
+) -> None:  # fmt: skip
+    spec = parse({"model": "m", **options})
+    watcher = Watcher(RunDir(tmp_path), 0, spec, Report(), "mark", {}, True, None, calmer="Lower learning_rate.")
+    if options:
+        watcher.best_path = tmp_path
+    for step, loss in enumerate(losses, start=1):
+        line = {"step": step, "train_loss": loss} | ({"valid_loss": valid} if valid and step == len(losses) else {})
+        with watcher.metrics.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    if outcome == "fails":
+        with pytest.raises(UserError) as told:
+            watcher.ended(49_152)
+        said = "its loss rose from 2.310 (step 1) to 16.700 (step 5)"
+        assert told.value.message == f"the training diverged: {said}, and guessing gives 10.8"
+        assert (told.value.hint, told.value.about) == ("Lower learning_rate.", "options")
+    else:
+        watcher.ended(49_152)
+        said = "its loss rose from 2.310 (step 1) to 3.900 (step 5): the model may have"
+        assert (said in capsys.readouterr().err) == (outcome == "warns")
 
 
 class Point:

@@ -17,7 +17,7 @@ from rich.text import Text
 from cli.evaluation.table import evaluation_view
 from cli.screens import terminal, words
 from ftq.client import view
-from ftq.errors import FtqError, printable
+from ftq.errors import OPTIONS, FtqError, printable
 from ftq.plan import calibration
 from ftq.store.records import Run
 from ftq.words import size
@@ -194,7 +194,8 @@ def asked_for(spec: dict[str, Any]) -> list[RenderableType]:
 def _next(run: Run, elsewhere: FtqError | None) -> list[RenderableType]:
     name, status = run.name, run.status
     if status == "failed" and run.current:
-        lines = [f"ftq logs {name} --stage {run.current.name}", f"ftq retry {name}"]
+        again = [] if run.error and run.error.about == OPTIONS else [f"ftq retry {name}"]
+        lines = [f"ftq logs {name} --stage {run.current.name}", *again]
     elif status == "cancelled":
         lines = [f"ftq retry {name}"]
     elif status == "paused":

@@ -49,6 +49,15 @@ def recipe_of(spec: RunSpec, parameters: int) -> Recipe:
     )
 
 
+def calmer(spec: RunSpec, parameters: int) -> str:
+    """What to do about a training run that diverged with the spec's learning rate."""
+    now = float(recipe_of(spec, parameters).learning_rate)
+    usual = float(recipe_of(spec.model_copy(update={"learning_rate": "auto"}), parameters).learning_rate)
+    if now > usual:
+        return f"Lower learning_rate and submit it anew: it was {now:g}, `auto` takes {usual:g} for this model."
+    return f"Submit it anew with a learning_rate below {now:g}, or with dtype=bfloat16 or float32."
+
+
 def _word_dropout(spec: RunSpec, usual: Recipe) -> float:
     """None where there are no questions on facts, or where the model learns to write them: they are to be whole."""
     return 0.0 if spec.train_on_prompt or spec.questions == "none" else usual.word_dropout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ftq.errors import OPTIONS
 from ftq.files.run_dir import RunDir
 from ftq.spec import models as catalogue
 from ftq.spec import recipe
@@ -156,6 +157,6 @@ def _error(run: Run) -> dict[str, Any]:
         return {"code": "model_not_available", "message": text, "param": "model"}
     text = error.text if error else f"the stage {stage.name} failed"
     message = without_paths(text)
-    if retry not in message:
+    if retry not in message and not (error and error.about == OPTIONS):
         message = f"{message}\n`{retry}` goes on from {stage.name}: the job runs again then."
     return {"code": f"{stage.name}_failed", "message": message, "param": None}

@@ -35,6 +35,10 @@ class Unreadable(FtqError):
     """This llama.cpp can't load the file, or has died on it."""
 
 
+class NoNumbers(FtqError):
+    """What the file computes is NaN or infinite."""
+
+
 @dataclass(frozen=True)
 class Row:
     """Token ids, and where among them the answer begins: its tokens are the ones that are scored."""
@@ -69,7 +73,7 @@ def score(file: Path, rows: list[Row], *, reference: Path | None = None, keep: P
     """Score the rows' answers, in a process of its own.
 
     `reference` is a file of logits to compare with, `keep` where this model's are written: float32, of the shape
-    (positions, vocabulary). Unreadable with llama.cpp's last line; FtqError if the logits aren't numbers.
+    (positions, vocabulary). Unreadable with llama.cpp's last line; NoNumbers if the logits aren't numbers.
     """
     order = {
         "model": str(file),
@@ -92,7 +96,7 @@ def score(file: Path, rows: list[Row], *, reference: Path | None = None, keep: P
         raise Unreadable(f"llama.cpp can't compute with {file.name} ({how}): {last[:300]}", HINT)
     value = json.loads(process.stdout)
     if not math.isfinite(value["perplexity"]):
-        raise FtqError(f"{file.name} computes no numbers: its weights are damaged or overflow in this type", HINT)
+        raise NoNumbers(f"{file.name} computes no numbers: its weights are damaged or overflow in this type", HINT)
     return Scored(**{**value, "distance": Distance(**value["distance"]) if value["distance"] else None})
 
 

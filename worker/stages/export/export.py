@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftq.errors import FtqError
+from ftq.errors import OPTIONS, FtqError, UserError
 from ftq.examples.report import DatasetReport
+from ftq.files import losses
 from ftq.files import run_dir as files
 from ftq.files.export_report import ExportReport
 from ftq.files.run_dir import RunDir
@@ -24,6 +27,7 @@ from worker.gguf.convert import CONVERTED, convert
 from worker.gguf.importance import UNCHANGED, requantize
 from worker.gguf.lora import convert_lora
 from worker.gguf.quantize import quantize
+from worker.llama.logits import NoNumbers
 from worker.stages.export import card, importance
 from worker.stages.export.measure import checks
 from worker.stages.export.measure.measure import Measure
@@ -73,7 +77,8 @@ def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         tokens = Tokens(model_dir, spec.format)
         work = _Work(run, out, spec, report, model_dir, tokens, dataset.stop, Path(scratch), steps)
         ends = _merge(work)
-        checked = _make_and_measure(work)
+        with _explained(run, recipe.calmer(spec, parameters)):
+            checked = _make_and_measure(work)
     files.write_json(RunDir(out).export, checked.to_json())
     modelfile = card.modelfile(spec, dataset, tokens, ends, card.system(run))
     (out / "Modelfile").write_text(modelfile, encoding="utf-8")
@@ -82,6 +87,17 @@ def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     if not spec.keep_merged:
         files.remove(out / "merged")
     report.progress(100)
+
+
+@contextmanager
+def _explained(run: RunDir, calmer: str) -> Generator[None]:
+    """Say of weights that compute no numbers that the training diverged, where its losses say so."""
+    try:
+        yield
+    except NoNumbers as error:
+        if not (rise := losses.rise(run.metrics)):
+            raise
+        raise UserError(f"{error.message}. The training diverged: {rise}", calmer, OPTIONS) from None
 
 
 def _merge(work: _Work) -> list[str]:

@@ -16,11 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ftq.errors import FtqError, OutOfMemory, UserError
+from ftq.errors import OPTIONS, FtqError, OutOfMemory, UserError
 from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import RunDir
 from ftq.spec import models, recipe, weights
 from ftq.spec.options import RunSpec
+from ftq.spec.shape import reading_part
 from worker.stages.engine.load import load_model
 from worker.stages.model import base_model, rows
 from worker.stages.model.varied import Varied, varied
@@ -29,7 +30,7 @@ from worker.stages.process.main import Report
 from worker.stages.train import checkpoints, settings
 from worker.stages.train.checkpoints import Checkpoint
 from worker.stages.train.plan import decide
-from worker.stages.train.watcher import CALMER, Watcher
+from worker.stages.train.watcher import Watcher
 
 MEMORY_HINT = "A smaller batch_size or max_seq_length, or load_in_4bit=true, needs less."
 MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
@@ -42,7 +43,8 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     model_dir = base_model.resolve(spec.model, dataset.base_revision)
     base_model.go_offline()
     base_model.read_ahead(model_dir)
-    spec = recipe.decided(spec, weights.parameters(model_dir))
+    parameters = weights.parameters(model_dir)
+    spec, calmer = recipe.decided(spec, parameters), recipe.calmer(spec, parameters)
     ranks.start(spec.gpus, report)
     report.progress(0)
     train_rows, valid_rows = rows.read(run.dataset, model_dir, dataset, spec.train_on_prompt, spec.format)
@@ -53,7 +55,8 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     mark = settings.fingerprint(run, spec, plan)
     checkpoint = checkpoints.newest_valid(run, mark)
     epoch = settings.steps_per_epoch(len(train_rows), plan)
-    watcher = Watcher(run, _attempt(out), spec, report, mark, settings.how(plan), bool(valid_rows), checkpoint, epoch)
+    how, evaluates = settings.how(plan), bool(valid_rows)
+    watcher = Watcher(run, _attempt(out), spec, report, mark, how, evaluates, checkpoint, epoch, calmer)
     if not checkpoint or not (checkpoints.is_finished(checkpoint) or watcher.has_stopped_early):
         model, tokenizer = load_model(model_dir, spec, plan)
         lap("the model is loaded")
@@ -65,9 +68,10 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         _run(trainer, checkpoint, watcher)
     if report.stop_requested or not ranks.is_first():
         return
-    _take_adapter(watcher.result, out / "adapter", spec.model)
+    watcher.ended(_vocabulary(model_dir))
+    _take_adapter(watcher.result, out / "adapter", spec.model, calmer)
     for end in checkpoints.epoch_ends(run, mark, epoch, spec.epoch_adapters):
-        _take_adapter(end.path, out / "epochs" / str(end.step), spec.model)
+        _take_adapter(end.path, out / "epochs" / str(end.step), spec.model, calmer)
     (out / "metrics.jsonl").write_bytes(watcher.metrics.read_bytes())
     report.plan("", trained_tokens=_trained_tokens(watcher.metrics, train_rows))
 
@@ -131,7 +135,13 @@ def _rescue(trainer: Any, watcher: Watcher) -> None:
         print(f"step {step} couldn't be saved: {error}", file=sys.stderr)
 
 
-def _take_adapter(checkpoint: Path, target: Path, name: str) -> None:
+def _vocabulary(model_dir: Path) -> int:
+    """How many tokens the model chooses among."""
+    config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
+    return int(reading_part(config)["vocab_size"])
+
+
+def _take_adapter(checkpoint: Path, target: Path, name: str, calmer: str) -> None:
     """Copy PEFT's two files, with the base model's public name instead of this machine's folder."""
     target.mkdir(parents=True)
     for file in ("adapter_config.json", "adapter_model.safetensors"):
@@ -141,7 +151,7 @@ def _take_adapter(checkpoint: Path, target: Path, name: str) -> None:
     known = models.find(name)
     config["base_model_name_or_path"] = known.hub_id if known else name
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    _check_adapter(target / "adapter_model.safetensors")
+    _check_adapter(target / "adapter_model.safetensors", calmer)
 
 
 def _trained_tokens(metrics: Path, train_rows: list[rows.Row]) -> int:
@@ -153,7 +163,7 @@ def _trained_tokens(metrics: Path, train_rows: list[rows.Row]) -> int:
     return round(sum(len(row["input_ids"]) for row in train_rows) * epochs)
 
 
-def _check_adapter(path: Path) -> None:
+def _check_adapter(path: Path, calmer: str) -> None:
     import torch
     from safetensors import safe_open
 
@@ -167,4 +177,4 @@ def _check_adapter(path: Path) -> None:
         )
     if broken:
         message = f"the training diverged: {len(broken)} of {len(names)} adapter weights are not numbers any more"
-        raise UserError(message, CALMER)
+        raise UserError(message, calmer, OPTIONS)

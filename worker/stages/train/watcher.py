@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ftq.errors import UserError
-from ftq.files.run_dir import RunDir
+from ftq import words
+from ftq.errors import OPTIONS, UserError
+from ftq.files import losses
+from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.spec.options import RunSpec
 from worker.stages.engine.speed import Moment, Speed, Step
 from worker.stages.process import ranks
@@ -23,7 +25,6 @@ SAVE_SECONDS = 300.0  # and between its others
 SOONEST_SAVE = 10.0  # seconds of steps that an attempt is given even if many before it were lost
 LOG_SECONDS = 1.0  # logging_steps=auto
 REPORT_SECONDS = 0.2
-CALMER = "A smaller learning_rate, or dtype=bfloat16 or float32, keeps it stable."
 
 
 class Watcher:
@@ -40,9 +41,11 @@ class Watcher:
         evaluates: bool,
         checkpoint: Checkpoint | None,
         steps_per_epoch: int = 0,
+        calmer: str = "",
     ) -> None:
         self.run, self.attempt, self.spec, self.report = run, attempt, spec, report
         self.mark, self.how, self.evaluates, self.steps_per_epoch = mark, how, evaluates, steps_per_epoch
+        self.calmer = calmer  # what to do if the training diverges
         self.folder = run.checkpoints / str(attempt)
         self.metrics = self.folder / "metrics.jsonl"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +127,7 @@ class Watcher:
             self.logged_at = time.monotonic()
             self.loss = float(values["loss"])
             if not math.isfinite(self.loss):
-                raise UserError(f"the training diverged: at step {state.global_step} the loss is {self.loss}", CALMER)
+                raise self._diverged(state.global_step)
             norm = values.get("grad_norm")
             self.line = {
                 "step": state.global_step,
@@ -144,11 +147,29 @@ class Watcher:
             self._write_line()
             self._judge(state, control, loss)
 
+    def _diverged(self, step: int) -> UserError:
+        lines = list(read_jsonl(self.metrics)) if self.metrics.is_file() else []
+        first = f", it was {words.loss(lines[0]['train_loss'])} at step {lines[0]['step']}" if lines else ""
+        message = f"the training diverged: at step {step} the loss is {self.loss}{first}"
+        return UserError(message, self.calmer, OPTIONS)
+
+    def ended(self, vocabulary: int) -> None:
+        """UserError if what the steps have made is worse than guessing; a warning if it is worse than the base model.
+
+        Where the best checkpoint is taken, it isn't what the last steps have made.
+        """
+        if self.best_path or not (rise := losses.rise(self.metrics)):
+            return
+        if rise.is_certain(vocabulary):
+            said = f"the training diverged: {rise}, and guessing gives {math.log(vocabulary):.1f}"
+            raise UserError(said, self.calmer, OPTIONS)
+        self.report.event("warning", f"{rise}: the model may have unlearned more than it learned. {self.calmer}")
+
     def _judge(self, state: Any, control: Any, loss: float) -> None:
         """Decide by the validation losses up to now: stop early, save the best."""
         if not math.isfinite(loss):
             message = f"the validation loss at step {state.global_step} is {loss}: worse than any number"
-            self.report.event("warning", f"{message}. {CALMER}", step=state.global_step)
+            self.report.event("warning", f"{message}. {self.calmer}", step=state.global_step)
             loss = math.inf
         better = all(loss < earlier for earlier, _ in self.losses)
         self.losses.append((loss, state.global_step))
