@@ -54,7 +54,7 @@ def test_base_and_files_are_asked_and_scored(asked: list[Any], tmp_path: Path) -
         "f16         1 of 1   0.00  0.67     0.67   1 of 1   0 of 1   100%       4   7 B\n"
         "q8_0        1 of 1   0.00  0.67     0.67   1 of 1   0 of 1   100%       4   8 B\n"
         "2 questions: 1 of your own, 1 that nothing answers. Answers were ended after 64 tokens.\n"
-        "It has 1 of 1 questions on its documents right; its base model has 0.\n"
+        "It has 1 of 1 of your own questions right; its base model has 0.\n"
         "! Nobody can say whether it learned anything: that takes 5 questions on what its documents say, and it was "
         "asked only 1. `ftq eval one --questions FILE` asks your own; for the next run add documents, or --set "
         "questions_file=FILE.\n"
@@ -179,7 +179,7 @@ def test_the_status_of_a_run_has_its_evaluation(store: Store) -> None:
         "\nEVALUATION   RIGHT  EXACT    F1  ROUGE-L  REFUSED  GAVE UP  STOPS  TOKENS  TOK/S    SIZE\n"
         "q8_0        1 of 2   0.50  0.50     0.50   1 of 1   0 of 2   100%       4      6  145 MB\n"
         "3 questions: 2 of your own, 1 that nothing answers. Answers were ended after 64 tokens.\n"
-        "It has 1 of 2 questions on its documents right.\n"
+        "It has 1 of 2 of your own questions right.\n"
         "! It is so-so: `ftq eval one`.\n"
     )
     assert table in ok("status", "one").stdout

@@ -615,7 +615,7 @@ def test_a_run_is_no_worse_if_it_has_as_many_of_the_shared_questions_right() -> 
 def shown(made: Evaluation, width: int) -> list[str]:
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
-        for part in evaluation_view(made):
+        for part in evaluation_view(made, "book"):
             console.print(part)
     return [line.rstrip() for line in captured.get().splitlines()]
 
@@ -634,7 +634,7 @@ def test_a_narrow_terminal_loses_columns_and_cuts_nothing() -> None:
         "54 questions: 20 of your own, 10 (of 12) that nothing answers, 24 of general knowledge. Answers were ended "
         "after 64 tokens.",
         "A note.",
-        "It has 12 of 20 questions on its documents right (60%); its base model has 1.",
+        "It has 12 of 20 of your own questions right (60%); its base model has 1.",
         "8 of 20 aren't right, for none of the reasons that ftq looks for: read those answers. It answered 2 of 10 "
         "questions that nothing in the documents answers.",
     ]
@@ -651,10 +651,10 @@ def test_a_narrow_terminal_loses_columns_and_cuts_nothing() -> None:
 @pytest.mark.parametrize(
     ("right", "numbers", "rest"),
     [
-        (36, "36 of 36 questions on its documents right (100%)", "No fault was found."),
-        (35, "35 of 36 questions on its documents right (97%)", "1 of 36 isn't right, for none of the reasons that ftq "
+        (36, "36 of 36 of your own questions right (100%)", "No fault was found."),
+        (35, "35 of 36 of your own questions right (97%)", "1 of 36 isn't right, for none of the reasons that ftq "
          "looks for: read that answer."),
-        (22, "22 of 36 questions on its documents right (61%)", "14 of 36 aren't right, for none of the reasons that "
+        (22, "22 of 36 of your own questions right (61%)", "14 of 36 aren't right, for none of the reasons that "
          "ftq looks for: read those answers."),
     ],
 )  # fmt: skip
@@ -664,8 +664,27 @@ def test_where_no_rule_finds_a_fault_the_numbers_come_first(right: int, numbers:
     tallies = {"base": base, "f16": {}, "q8_0": tuned}
     made = make([Scores(subject=name, tally=tally) for name, tally in tallies.items()])
     assert shown(made, 200)[-2:] == [f"It has {numbers}; its base model has 1.", rest]
-    assert re.sub("</?b>", "", lead(made)) == f'<p class="lead">It has {numbers}; its base model has 1.</p>'
+    assert re.sub("</?b>", "", lead(made, "book")) == f'<p class="lead">It has {numbers}; its base model has 1.</p>'
     assert scoreboard(made).startswith(f"<p>{rest}</p><div")
+
+
+def test_the_sentence_says_what_kind_of_questions_these_are_and_whose_own_come_first() -> None:
+    held, own = {Kind.HELD_BACK: Tally(20, 18, 2)}, {Kind.OWN: Tally(12, 1, 11)}
+    sides = [
+        Scores(subject=name, tally=tally) for name, tally in (("base", {Kind.HELD_BACK: Tally(20, 1)}), ("f16", held))
+    ]
+    told = "It has 18 of 20 questions right, put as the training puts them (90%); its base model has 1."
+    advice = "How it answers people's own words: `ftq eval book --questions FILE`."
+    assert shown(make(sides), 200)[-3:-1] == [told, advice]
+    page = lead(make(sides), "book")
+    assert page.endswith("own words: <code>ftq eval book --questions FILE</code>.</p>")
+    base = Scores(subject="base", tally={Kind.HELD_BACK: Tally(20, 1), Kind.OWN: Tally(12, 0)})
+    both = make([base, Scores(subject="f16", tally={**held, **own})])
+    assert shown(both, 200)[-2] == (
+        "It has 1 of 12 of your own questions right (8%); its base model has 0. "
+        "Put as the training puts them: 18 of 20 (90%)."
+    )
+    assert "How it answers" not in lead(both, "book")
 
 
 def test_no_fault_was_found_only_where_nothing_was_invented() -> None:
@@ -690,7 +709,7 @@ def test_verdicts_are_shown_and_nothing_of_a_file_reaches_the_terminal_as_a_comm
         "q\ufffd[8_0      1 of 2   0 of 2",
         "2 questions: 2 of your own. Answers were ended after 64",
         "tokens.",
-        "It has 1 of 2 questions on its documents right.",
+        "It has 1 of 2 of your own questions right.",
         "! It is \ufffd[31m bad.",
     ]
     nobody = make(

@@ -249,7 +249,9 @@ def test_a_finished_run_shows_what_it_learned_and_how_to_use_it(gateway: Gateway
     html = gateway.admin.get("/runs/aaaa1111").text
     told = said(html)
     for text in ("handbook:1 smollm2-135m, tuned on /srv/documents/handbook", "It is handbook:latest.",
-                 "It has 21 of 21 questions on its documents right (100%); its base model has 0. No fault was found.",
+                 "It has 20 of 20 questions right, put as the training puts them (100%); its base model has 0. "
+                 "Of your own: 1 of 1. How it answers people's own words: ftq eval handbook --questions FILE. "
+                 "No fault was found.",
                  "prepare ✓ succeeded 1", "ftq pull handbook:1 --to", "ollama run handbook", "epochs 5",
                  'client.chat.completions.create(model="handbook:1"', "submitted as handbook:"):  # fmt: skip
         assert text in told

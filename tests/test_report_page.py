@@ -106,7 +106,8 @@ def test_the_page_of_a_finished_run_tells_all_of_it(tmp_path: Path) -> None:
         "Did it learn?", "Answers side by side", "Training", "What went in", "Files", "How to use it", "Options",
     ]  # fmt: skip
     for text in (
-        "It has 21 of 21 questions on its documents right (100%); its base model has 0.",
+        "It has 20 of 20 questions right, put as the training puts them (100%); its base model has 0. "
+        "Of your own: 1 of 1. How it answers people's own words: ftq eval handbook --questions FILE.",
         "No fault was found.",
         "base f16 q8_0 Right answers on the documents 0 of 21 21 of 21 21 of 21",
         "Which port has service 0? accepted: 9000 base ✗ wrong Perhaps 17. … f16 ✓ right 9000",
@@ -248,7 +249,7 @@ def test_the_stage_makes_page_and_picture_or_says_why_not(tmp_path: Path, monkey
     present(run_of(directory, "evaluate"), directory, out, told.append)
     assert (sorted(path.name for path in out.iterdir()), told) == (["eval.json", "loss.png", "report.html"], [])
     said = words((out / "report.html").read_text())
-    assert "It has 21 of 21 questions" in said
+    assert "It has 20 of 20 questions right, put as" in said
     assert "Time prepare train 20 s export infer evaluate" in said
     with Image.open(out / "loss.png") as picture:
         colours = dict((colour, count) for count, colour in picture.getcolors(2**20) or [])

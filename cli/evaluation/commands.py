@@ -35,9 +35,9 @@ def evaluate(run: str, questions: Path | None, against: str | None, as_json: boo
       ftq eval handbook --json > eval.json
     """
     client = open_client()
-    run_id, other = find_run(client, run).id, None if against is None else find_run(client, against).id
+    mine, other = find_run(client, run), None if against is None else find_run(client, against).id
     with _progress() as progress:
-        evaluation = client.evaluate(run_id, questions, other, progress)
+        evaluation = client.evaluate(mine.id, questions, other, progress)
     if as_json:
         print_json(evaluation.to_json())
         return
@@ -47,7 +47,7 @@ def evaluate(run: str, questions: Path | None, against: str | None, as_json: boo
     from cli.screens import terminal
 
     out = terminal.console()
-    terminal.put(out, Group(*evaluation_view(evaluation)))
+    terminal.put(out, Group(*evaluation_view(evaluation, mine.name)))
 
 
 @click.command()

@@ -42,12 +42,13 @@ COLUMNS = (
 )
 
 
-def evaluation_view(evaluation: Evaluation) -> list[RenderableType]:
-    """The table, how it was asked, the numbers in a sentence, and what is wrong."""
+def evaluation_view(evaluation: Evaluation, run: str) -> list[RenderableType]:
+    """The table, how it was asked, the numbers in a sentence, what they can't say, and what is wrong."""
     asked = sum(evaluation.counts.values())
     parts: list[RenderableType] = [scoreboard(evaluation.subjects), Text(_how(evaluation), "dim")] if asked else []
     parts += [Text(printable(note), "dim") for note in evaluation.notes]
     parts += [Text(told, "bold")] if (told := words.learned(evaluation)) else []
+    parts += [Text(printable(told), "dim")] if (told := words.untold(evaluation, run)) else []
     parts += [Text(printable(evaluation.against), "bold")] if evaluation.against else []
     parts += [Text(printable(f"! {text}"), "yellow") for text in evaluation.verdict]
     parts += [Text(told)] if (told := words.unblamed(evaluation)) else []

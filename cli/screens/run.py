@@ -155,7 +155,7 @@ def _failure(run: Run) -> list[RenderableType]:
 
 def _evaluation(run: Run, home: Path) -> list[RenderableType]:
     evaluation = view.evaluation(run, home)
-    return ["", *evaluation_view(evaluation)] if evaluation else []
+    return ["", *evaluation_view(evaluation, run.name)] if evaluation else []
 
 
 def _artifacts(run: Run, home: Path, url: str) -> list[RenderableType]:

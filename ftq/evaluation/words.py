@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ftq.evaluation.evaluation import FEWEST, Evaluation, Kind, Scores
+from ftq.evaluation.evaluation import FEWEST, Evaluation, Kind, Scores, Tally
 from ftq.words import plural, size
 
 KINDS = {
     Kind.OWN: "of your own",
-    Kind.HELD_BACK: "in words that training didn't have",
+    Kind.HELD_BACK: "put as the training puts them",
     Kind.UNANSWERABLE: "that nothing answers",
     Kind.GENERAL: "of general knowledge",
 }
@@ -44,7 +44,7 @@ def file_size(one: Scores) -> str:
 
 
 def asked(evaluation: Evaluation) -> str:
-    """For example `60 questions: 20 of your own, 16 (of 20) in words that training didn't have`."""
+    """For example `60 questions: 20 of your own, 16 (of 20) put as the training puts them`."""
     kinds = []
     for kind, count in evaluation.counts.items():
         more = evaluation.available.get(kind, count)
@@ -53,16 +53,31 @@ def asked(evaluation: Evaluation) -> str:
 
 
 def learned(evaluation: Evaluation, mark: str = "{}") -> str:
-    """What it learned: `It has 22 of 36 questions on its documents right (61%); its base model has 1.`
+    """What it learned: `It has 22 of 36 questions right, put as the training puts them (61%); its base model has 1.`
 
-    Empty if nobody was asked about it. `mark` is put around the numbers.
+    The user's own questions come first where there are enough. Empty if nobody was asked about the documents. `mark` is
+    put around the numbers.
     """
     first, base = _first(evaluation), evaluation.base
     if first is None:
         return ""
-    share = f" ({100 * first.right // first.answerable}%)" if first.answerable >= FEWEST else ""
-    before = f"; its base model has {mark.format(base.right)}" if base and base.answerable else ""
-    return f"It has {mark.format(right(first))} questions on its documents right{share}{before}."
+    own, held = first.of(Kind.OWN), first.of(Kind.HELD_BACK)
+    by_own = own.asked >= FEWEST or not held.asked
+    kind, one = (Kind.OWN, own) if by_own else (Kind.HELD_BACK, held)
+    what = "of your own questions right" if by_own else f"questions right, {KINDS[Kind.HELD_BACK]}"
+    before = f"; its base model has {mark.format(base.of(kind).right)}" if base and base.answerable else ""
+    told = f"It has {mark.format(_of(one.right, one.asked))} {what}{_share(one)}{before}."
+    name, other = (KINDS[Kind.HELD_BACK], held) if by_own else (KINDS[Kind.OWN], own)
+    more = f" {name[0].upper()}{name[1:]}: {_of(other.right, other.asked)}{_share(other)}." if other.asked else ""
+    return told + more
+
+
+def untold(evaluation: Evaluation, run: str) -> str:
+    """What these questions can't say, and what does; empty where enough of the user's own were asked, or few at all."""
+    first = _first(evaluation)
+    if first is None or first.of(Kind.OWN).asked >= FEWEST or first.answerable < FEWEST:
+        return ""
+    return f"How it answers people's own words: `ftq eval {run} --questions FILE`."
 
 
 def unblamed(evaluation: Evaluation) -> str:
@@ -88,6 +103,10 @@ def unblamed(evaluation: Evaluation) -> str:
 def _first(evaluation: Evaluation) -> Scores | None:
     """The first tuned file that was asked about the documents."""
     return next((one for one in evaluation.tuned if one.answerable), None)
+
+
+def _share(one: Tally) -> str:
+    return f" ({100 * one.right // one.asked}%)" if one.asked >= FEWEST else ""
 
 
 def _of(number: int, all: int) -> str:

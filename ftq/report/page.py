@@ -68,7 +68,7 @@ def _header(material: Material, links: str) -> str:
 def _lead(material: Material) -> str:
     """What came of it; before the end, how far it is."""
     run = material.run
-    html = results.lead(material.evaluation) if material.evaluation else ""
+    html = results.lead(material.evaluation, run.name) if material.evaluation else ""
     if error := run.error:
         stage = run.current.name if run.current else ""
         html += f'<p class="lead bad">The stage {text(stage)} failed: {text(error.message, 600)}</p>'

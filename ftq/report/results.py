@@ -18,16 +18,17 @@ QUESTION, ANSWER, ACCEPTED = 500, 1000, 200  # characters
 SENTENCES = 12
 NAMES = {
     Kind.OWN: "Your own questions",
-    Kind.HELD_BACK: "In words that training didn't have",
+    Kind.HELD_BACK: "Put as the training puts them",
     Kind.UNANSWERABLE: "Nothing in the documents answers these",
     Kind.GENERAL: "General knowledge",
 }
 
 
-def lead(evaluation: Evaluation) -> str:
-    """What it learned, in one sentence; nothing if nobody was asked about it."""
-    told = words.learned(evaluation, "<b>{}</b>")
-    return f'<p class="lead">{told}</p>' if told else ""
+def lead(evaluation: Evaluation, run: str) -> str:
+    """What it learned, in one sentence, and what that can't say; nothing if nobody was asked about it."""
+    told, untold = words.learned(evaluation, "<b>{}</b>"), words.untold(evaluation, run)
+    lines = [f'<p class="lead">{told}</p>'] * bool(told) + [f'<p class="dim">{code(untold)}</p>'] * bool(untold)
+    return "".join(lines)
 
 
 def wrong(evaluation: Evaluation) -> str:

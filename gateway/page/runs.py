@@ -144,7 +144,9 @@ def _details(gateway: Gateway, run: Run) -> dict[str, Any]:
         "actions": actions(run, latest),
         "missing": client.missing_worker(run),
         "losses": losses(material),
-        "evaluation": f"{results.lead(told)}{results.scoreboard(told)}" if (told := material.evaluation) else "",
+        "evaluation": f"{results.lead(told, run.name)}{results.scoreboard(told)}"
+        if (told := material.evaluation)
+        else "",
         "links": links(run, client),
         "again": again(run),
         "use": inputs.use(material),
