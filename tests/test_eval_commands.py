@@ -56,8 +56,8 @@ def test_base_and_files_are_asked_and_scored(asked: list[Any], tmp_path: Path) -
         "2 questions: 1 of your own, 1 that nothing answers. Answers were ended after 64 tokens.\n"
         "It has 1 of 1 of your own questions right; its base model has 0.\n"
         "! Nobody can say whether it learned anything: that takes 5 questions on what its documents say, and it was "
-        "asked only 1. `ftq eval one --questions FILE` asks your own; for the next run add documents, or --set "
-        "questions_file=FILE.\n"
+        "asked only 1. `ftq eval one --questions FILE` asks more than 1 of your own; for the next run add documents, "
+        "or --set questions_file=FILE.\n"
     )
     how = {"max_tokens": 64, "temperature": 0.0, "seed": 3407}
     assert asked == [

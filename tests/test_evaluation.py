@@ -20,7 +20,7 @@ from ftq.evaluation.evaluation import Asked, Evaluation, Kind, Question, Said, S
 from ftq.evaluation.measured import as_trained, of_files, validation_loss
 from ftq.evaluation.score import Replies, Reply, scores, side_by_side
 from ftq.evaluation.scoring import echoes, f1, is_exact, is_right, judge, refuses, rouge_l
-from ftq.evaluation.verdicts import verdicts
+from ftq.evaluation.verdicts import few_ahead, verdicts
 from ftq.examples.dataset import Examples, questions_of, write
 from ftq.examples.split import Row
 from ftq.files.export_report import Distance
@@ -420,6 +420,10 @@ def test_what_earlier_stages_measured_is_taken_over(tmp_path: Path) -> None:
     assert (validation_loss(run), validation_loss(run, keep_best=True)) == (2.0, 1.5)
     assert as_trained(run, {"learning_rate": "auto", "r": 8}) == {"learning_rate": 2e-3, "r": 8}
     assert as_trained(run, {"learning_rate": 0.5}) == {"learning_rate": 0.5}
+    write_jsonl(run.metrics, [{"step": 3, "epoch": 0.0341}])
+    assert as_trained(run, {"max_steps": 3}) == {"max_steps": 3, "steps": 3, "usual_steps": 264}
+    assert as_trained(run, {"epochs": 30}) == {"epochs": 30, "steps": 3, "usual_steps": 2639}
+    assert as_trained(run, {"epochs": 0.03}) == {"epochs": 0.03, "steps": 3, "usual_steps": 264}
     assert of_files(run) == {"f16": {"perplexity": 3.5, "kl": None}, "q2_k": {"perplexity": None, "kl": 0.25}}
 
 
@@ -583,6 +587,28 @@ def test_a_model_that_says_nothing() -> None:
     assert verdict([""] * len(EVERYTHING))[0] == (
         "It says nothing: 25 of 25 answers are empty. Lower learning_rate (now 0.0002)."
     )
+
+
+def test_a_run_that_was_hardly_trained_is_told_to_train_and_not_to_learn_less() -> None:
+    def told(steps: int) -> str:
+        return verdict([""] * len(EVERYTHING), spec={**SPEC, "max_steps": steps, "steps": steps, "usual_steps": 264})[0]
+
+    empty = "It says nothing: 25 of 25 answers are empty. "
+    assert told(3) == (
+        f"{empty}Raise max_steps (now 3, whatever epochs says): it was hardly trained, 3 of the usual 264 steps."
+    )
+    assert told(100) == f"{empty}Lower learning_rate (now 0.0002)."
+
+
+def test_more_questions_are_advised_only_where_there_are_more() -> None:
+    few = side_by_side(FACTS[:2], [Replies("f16", said("So.", "So."), 1.0)])
+    subjects, spec = [scores(few, "f16", 1.0)], {**SPEC, "eval_questions": 4}
+    assert ["Raise eval_questions (now 4)" in verdicts(few, subjects, spec, left)[0] for left in (0, 1)] == [
+        False,
+        True,
+    ]
+    raised = [few_ahead(tested, 0, spec) for tested in (2, 3, 4)]
+    assert ["Raise eval_questions (now 4)" in one[1] for one in raised if one] == [False, False, True]
 
 
 def test_a_run_is_no_worse_if_it_has_as_many_of_the_shared_questions_right() -> None:

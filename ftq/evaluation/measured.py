@@ -7,6 +7,8 @@ from typing import Any
 from ftq.files.export_report import ExportReport
 from ftq.files.run_dir import RunDir, read_jsonl
 
+USUAL_EPOCHS = 3.0  # the option's default
+
 
 def validation_loss(run: RunDir, keep_best: bool = False) -> float | None:
     """The exported adapter's, in nats a token: the last one measured, or the best where that was kept."""
@@ -15,9 +17,16 @@ def validation_loss(run: RunDir, keep_best: bool = False) -> float | None:
 
 
 def as_trained(run: RunDir, spec: dict[str, Any]) -> dict[str, Any]:
-    """The options with the peak of the learning rate, where that was `auto`: what to change is said of a number."""
+    """The options with the peak of the learning rate, where that was `auto`: what to change is said of a number.
+
+    With `steps`, how many were made, and `usual_steps`, how many the usual passes over the dataset take.
+    """
     rates = _values(run, "learning_rate") if spec.get("learning_rate") == "auto" else []
-    return {**spec, "learning_rate": max(rates)} if rates else spec
+    rate = {"learning_rate": max(rates)} if rates else {}
+    steps, epochs = _values(run, "step")[-1:], _values(run, "epoch")[-1:]
+    usual = max(USUAL_EPOCHS, float(spec.get("epochs") or 0))
+    made = {"steps": int(steps[0]), "usual_steps": round(steps[0] / epochs[0] * usual)} if epochs and epochs[0] else {}
+    return {**spec, **rate, **made}
 
 
 def of_files(run: RunDir) -> dict[str, dict[str, float | None]]:

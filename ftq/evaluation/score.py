@@ -57,6 +57,7 @@ def evaluation_of(
 ) -> Evaluation:
     """The evaluation of a run; the verdict is on `judged`, some of the subjects. `began` is time.monotonic's."""
     questions, left_out = kept(asked)
+    left = sum(chosen.available.get(kind, 0) - chosen.counts.get(kind, 0) for kind in DOCUMENTS)
     return Evaluation(
         model=spec["model"],
         counts=chosen.counts,
@@ -66,7 +67,7 @@ def evaluation_of(
         subjects=tuple(subjects),
         questions=questions,
         left_out=left_out,
-        verdict=tuple(verdicts(asked, judged, as_trained(run, spec))),
+        verdict=tuple(verdicts(asked, judged, as_trained(run, spec), left)),
         notes=tuple(notes),
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ftq.evaluation.choose import REFUSALS
 from ftq.evaluation.evaluation import BASE, DOCUMENTS, FEWEST, Asked, Kind, Said, Scores, Verdict
 from ftq.evaluation.scoring import echoes, is_chance, plain
 from ftq.facts.fact import SILENT
@@ -18,6 +19,7 @@ from ftq.words import plural
 
 STOPS = 0.95  # of the answers end by themselves, or the user is told
 HALF, MANY, SOME = 0.5, 0.3, 0.15  # of the questions
+HARDLY = 0.15  # of the usual steps
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Looked:
     base: Scores | None
     tuned: Sequence[Scores]
     spec: dict[str, Any]
+    left: int = 0  # questions that the documents answer, which eval_questions has left out
 
     @property
     def first(self) -> Scores:
@@ -42,6 +45,13 @@ class Looked:
         """Those of the options that this run obeys, for example `epochs (now 3) or learning_rate (now 0.0002)`."""
         told = [self._option(name) for name in dict.fromkeys(map(self._obeyed, names))]
         return " or ".join(filter(None, (", ".join(told[:-1]), told[-1])))
+
+    def less_of(self, *names: str) -> str:
+        """`lower learning_rate (now 0.0002)`; of a run that was hardly trained, that it was, and to raise the steps."""
+        steps, usual = self.spec.get("steps", 0), self.spec.get("usual_steps", 0)
+        if steps >= HARDLY * usual:
+            return f"lower {self.options(*names)}"
+        return f"raise {self.options('epochs')}: it was hardly trained, {steps:,} of the usual {plural(usual, 'step')}"
 
     @property
     def teaches_refusals(self) -> bool:
@@ -60,13 +70,16 @@ class Looked:
         return f"{name} (now {shown}{', whatever epochs says' if name == 'max_steps' else ''})"
 
 
-def verdicts(asked: Sequence[Asked], subjects: Sequence[Scores], spec: dict[str, Any]) -> list[str]:
-    """What is wrong and what to change, a sentence or two each; empty if nothing is, or nothing was asked."""
+def verdicts(asked: Sequence[Asked], subjects: Sequence[Scores], spec: dict[str, Any], left: int = 0) -> list[str]:
+    """What is wrong and what to change, a sentence or two each; empty if nothing is, or nothing was asked.
+
+    `left` counts the questions on the documents that were there and weren't asked.
+    """
     base = next((one for one in subjects if one.subject == BASE), None)
     tuned = [one for one in subjects if one.subject != BASE]
     if not asked or not tuned:
         return []
-    looked = Looked(asked, base, tuned, spec)
+    looked = Looked(asked, base, tuned, spec, left)
     return [text for rule in RULES if (text := rule(looked))]
 
 
@@ -88,9 +101,10 @@ def few_ahead(tested: int, own: int, spec: dict[str, Any]) -> tuple[str, str] | 
     asked = min(tested, most) + own
     if not most or asked >= FEWEST:
         return None
+    left = tested - most + max(1, most // REFUSALS)
     return (
         f"{_few(asked)} will test what the model learned, {FEWEST} are the fewest that tell anything",
-        f"{_raise_most(spec)}Add documents, or name a file of your own questions: --set questions_file=FILE "
+        f"{_raise_most(spec, left)}Add documents, or name a file of your own questions: --set questions_file=FILE "
         "(docs/evaluation.md has its form).",
     )
 
@@ -99,10 +113,10 @@ def _few(number: int) -> str:
     return f"only {plural(number, 'question')}" if number else "no question"
 
 
-def _raise_most(spec: dict[str, Any]) -> str:
-    """Where that many, refusals among them, are too few by themselves."""
+def _raise_most(spec: dict[str, Any], left: int) -> str:
+    """Where that many, refusals among them, are too few by themselves, and `left` more are there."""
     most = spec.get("eval_questions") or 0
-    return f"Raise eval_questions (now {most}). " if 0 < most <= FEWEST else ""
+    return f"Raise eval_questions (now {most}). " if left > 0 and 0 < most <= FEWEST else ""
 
 
 def _is_silent(looked: Looked) -> str:
@@ -110,7 +124,7 @@ def _is_silent(looked: Looked) -> str:
     empty = sum(not one.answer.strip() for _, one in said)
     if empty < max(FEWEST, HALF * len(said)):
         return ""
-    return f"It says nothing: {empty} of {len(said)} answers are empty. Lower {looked.options('learning_rate')}."
+    return f"It says nothing: {empty} of {len(said)} answers are empty. {_sentence(looked.less_of('learning_rate'))}."
 
 
 def _never_stops(looked: Looked) -> str:
@@ -157,7 +171,7 @@ def _says_the_same(looked: Looked) -> str:
         return ""
     return (
         f"It gives one and the same wrong answer to {times} of {looked.first.answerable} questions. "
-        f"Lower {looked.options('learning_rate')}, and look for rows with that answer: `ftq check`."
+        f"{_sentence(looked.less_of('learning_rate'))}, and look for rows with that answer: `ftq check`."
     )
 
 
@@ -167,8 +181,8 @@ def _is_worse_than_its_base(looked: Looked) -> str:
     if base is None or first.answerable < FEWEST or not is_worse(looked.asked, first.subject, BASE, *DOCUMENTS):
         return ""
     return (
-        f"It is worse than its base model: {first.right} of {first.answerable} right, the base {base.right}. Lower "
-        f"{looked.options('learning_rate', 'epochs')}, and see what the rows say: `ftq check`."
+        f"It is worse than its base model: {first.right} of {first.answerable} right, the base {base.right}. "
+        f"{_sentence(looked.less_of('learning_rate', 'epochs'))}, and see what the rows say: `ftq check`."
     )
 
 
@@ -194,10 +208,12 @@ def _too_few(looked: Looked) -> str:
     asked = looked.first.answerable
     if asked >= FEWEST:
         return ""
+    own = looked.first.of(Kind.OWN).asked
+    how = "`ftq eval RUN --questions FILE` asks" + (f" more than {own} of your own" if own else " your own")
     return (
         f"Nobody can say whether it learned anything: that takes {FEWEST} questions on what its documents say, and it "
-        f"was asked {f'only {asked}' if asked else 'none'}. {_raise_most(looked.spec)}`ftq eval RUN --questions FILE` "
-        "asks your own; for the next run add documents, or --set questions_file=FILE."
+        f"was asked {f'only {asked}' if asked else 'none'}. {_raise_most(looked.spec, looked.left)}{how}; for the next "
+        "run add documents, or --set questions_file=FILE."
     )
 
 
@@ -207,7 +223,7 @@ def _forgot(looked: Looked) -> str:
     before, now = looked.base.of(Kind.GENERAL), looked.first.of(Kind.GENERAL)
     if now.right > HALF * before.right or not is_worse(looked.asked, looked.first.subject, BASE, Kind.GENERAL):
         return ""
-    lower = f"lower {looked.options('learning_rate', 'epochs')}, or "
+    lower = f"{looked.less_of('learning_rate', 'epochs')}, or "
     if _never_stops(looked) or _learned_nothing(looked):  # which say to raise them
         lower = ""
     return (
@@ -244,6 +260,10 @@ def _lost_by_quantising(looked: Looked) -> str:
         f"Quantising costs too much: {first.subject} has {first.right} of {asked} right, {lost}. "
         f"Take a larger type, such as q8_0: `ftq submit --set quantizations=q8_0` makes only the export anew."
     )
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 RULES: tuple[Callable[[Looked], str], ...] = (
