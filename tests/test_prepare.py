@@ -309,6 +309,28 @@ def test_what_submit_left_out_stands_in_the_report_and_on_the_page(run: RunDir) 
     assert "x.png<small>left out: not a kind of document that ftq reads</small>" in page
 
 
+def test_the_log_tells_what_was_skipped_and_what_contradicts(run: RunDir, capfd: pytest.CaptureFixture[str]) -> None:
+    """The supervisor takes what a stage prints as its log, and the pipe as events."""
+    (run.documents / "a.md").write_text("# Pump\n\n| Part | Weight |\n|---|---|\n| P-1 | 12 kg |\n")
+    (run.documents / "b.md").write_text("# Pump\n\n| Part | Weight |\n|---|---|\n| P-1 | 14 kg |\n")
+    (run.documents / "c\x1b[31m.bin").write_bytes(b"\x00\x01\xff" * 50)
+    reads, writes = os.pipe()
+    out = run.path / "out"
+    out.mkdir()
+    report = Report(writes)
+    prepare.prepare(run, out, parse(run.read_run()["spec"]), report)
+    assert report._pipe
+    report._pipe.close()
+    with os.fdopen(reads, encoding="utf-8") as pipe:
+        events = [json.loads(line) for line in pipe]
+    told = [f"{one['event']}: {one['message']}" for one in events if one["event"] in ("note", "warning")]
+    log = capfd.readouterr().out.splitlines()
+    assert [line for line in log if line.startswith(("note: ", "warning: "))] == [
+        line.replace("\x1b", "\ufffd") for line in told
+    ]
+    assert any("a.md:5" in line and "b.md:5" in line for line in log) and any(".bin: " in line for line in log)
+
+
 def test_what_was_guessed_of_a_document_is_told(run: RunDir) -> None:
     (train, _), summary, report = prepared(run, {"latin.md": b"a\nf\xfcr"}, questions="none")
     assert pairs(train) == [('Explain "latin".', "", "a\nfür")]

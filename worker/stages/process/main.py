@@ -24,7 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ftq.errors import FtqError, OutOfMemory, RunError, UserError, is_disk_full
+from ftq.errors import FtqError, OutOfMemory, RunError, UserError, is_disk_full, printable, utf8
 from ftq.files.run_dir import RunDir, remove
 from ftq.plan.plan import Handover
 from ftq.settings import protect_files
@@ -35,6 +35,7 @@ from worker.stages.process import ranks
 from worker.stages.process.quiet import quiet
 
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+TOLD = ("note", "warning")  # events that the log has too
 OWNER = (
     "On the worker's machine, correct its owner and mode, or name another folder (FTQ_HOME, FTQ_CACHE, HF_HOME); "
     "then `ftq retry RUN`."
@@ -78,7 +79,12 @@ class Report:
         self._send("progress", values)
 
     def event(self, kind: str, message: str, **data: Any) -> None:
-        """Add to the run's event log: `kind` is `checkpoint`, `resumed`, `note` or `warning`."""
+        """Add to the run's event log: `kind` is `checkpoint`, `resumed`, `note` or `warning`.
+
+        Notes and warnings stand in the stage's own log too: who reads what a stage did looks there.
+        """
+        if kind in TOLD and self._pipe is not None and not self._only_errors:
+            print(f"{kind}: {printable(utf8(message))}", flush=True)
         self._send(kind, {"message": message, **data})
 
     def plan(self, message: str, **values: Any) -> None:
