@@ -58,6 +58,42 @@ def test_an_answer_is_right_if_it_holds_an_accepted_one(answer: str, accepted: l
     assert is_right(answer, accepted) is right
 
 
+FROZEN, HEAVY = "What is frozen water called?", "How heavy is the pump?"
+
+
+@pytest.mark.parametrize(
+    ("question", "accepted", "answer", "right"),
+    [
+        (FROZEN, ["Ice"], "1. Water. 2. Ice. 3. Water and ice.", False),
+        (FROZEN, ["Ice"], "1) Water\n2) Ice", False),
+        (FROZEN, ["Ice", "It is called ice."], "It is called water, ice or steam.", False),
+        (HEAVY, ["12 kg"], "12 or 14 kg.", False),
+        (HEAVY, ["12 kg", "The pump weighs 12 kg."], "It is 12 kg or 14 kg", False),
+        # one thing in several words, or with what belongs to it
+        (FROZEN, ["Ice"], "Ice, or solid water.", True),
+        (FROZEN, ["Ice"], "Ice or frost", True),
+        (FROZEN, ["Ice"], "1. Ice. 2. Ice cubes.", True),
+        (FROZEN, ["Ice"], "1. Water. 2. Ice. So it is called ice.", True),
+        (FROZEN, ["Ice"], "Ice: 1. Water 2. Ice", True),
+        (FROZEN, ["Ice", "Frost"], "1. Ice. 2. Frost.", True),
+        (FROZEN, ["Ice"], "1. Water freezes at 0 degrees. 2. Ice.", True),
+        (HEAVY, ["12 kg"], "12 kg or 12,000 g", True),
+        (HEAVY, ["12 kg"], "12 kg, 3 m long, and red", True),
+        (HEAVY, ["12 or 14 kg"], "12 or 14 kg", True),
+        # several are asked for, or steps
+        ("Which parts are red?", ["lid"], "1. Lid 2. Hose", True),
+        ("What do I type?", ["ftq up"], "1. cd ftq 2. ftq up", True),
+        ("What is the first step?", ["Open it"], "1. Open it. 2. Close it.", True),
+        ("Name a colour of the hose.", ["red"], "red, green or blue", True),
+        ("Is it red or blue?", ["red"], "red, green or blue", True),
+        ("Who may approve a holiday?", ["Anna"], "Anna, Ben or Carl", True),
+    ],
+)
+def test_who_lists_alternatives_has_not_answered(question: str, accepted: list[str], answer: str, right: bool) -> None:
+    asked = Question(Kind.OWN, question, tuple(accepted))
+    assert judge(asked, answer) is (Verdict.RIGHT if right else Verdict.WRONG)
+
+
 KEEPS, LOG = "Does the scribe keep a log?", "Yes. The scribe keeps a log."
 HOSE = "Yes. The hose of the small pump has a diameter of 8 mm."
 OFF = "No. The pump with the long hose does not stop by itself at night."

@@ -77,6 +77,20 @@ _LITTLE = re.compile(
     r"it|they|he|she|there|that|this|you|i|we|the|a|an|to|be|of|course|can|may|will|won"
     r"|(?:do|does|did|is|are|was|were|has|have|had|could|must|should|would)n?"
 )
+# Questions with one answer; not those that ask for several things, for steps or for one among them.
+_ONE = re.compile(
+    r"\W*(?:what|which|who|where|when|how (?:much|many|long|often|old|far|high|heavy|large))\b", re.IGNORECASE
+)
+_SEVERAL = re.compile(
+    r"\b(?:are|were|do|did|have|list|name|all|any|some|each|every|or|two|three|steps?|first|second|next|last|before|after"
+    r"|examples?|kinds?|options?|alternatives?|can|could|may|might)\b",
+    re.IGNORECASE,
+)
+_LEAD = re.compile(r"^(?:(?:it|this|that) (?:is|was)(?: called)? |it['’]s )?(?:(?:an?|the) )?", re.IGNORECASE)
+_NUMBER = re.compile(r"(?:^|\s)(\d{1,2})[.)]\s")
+_EITHER = re.compile(r"(\d[\d.,]*)(?: ?([^\W\d]+))? or (\d[\d.,]*)(?: ?([^\W\d]+))?")
+_CHAIN = re.compile(r",\s(?:or\s)?|\sor\s")
+SHORT_ITEM = 3  # words of an alternative, at most
 _SENTENCE_ENDS = re.compile(r"[.!?:](?:\s|$)|\n")
 _CHARACTER = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"\d+(?:\.\d+)*|[{_CHARACTER}]|(?:(?![{_CHARACTER}])[^\W\d_])+")
@@ -90,7 +104,7 @@ def judge(question: Question, answer: str) -> Verdict:
     if _says_so(answer):
         return Verdict.REFUSED
     if any(_answers(question.text, answer, one) for one in question.answers):
-        return Verdict.RIGHT
+        return Verdict.WRONG if _leaves_open(question, answer) else Verdict.RIGHT
     return Verdict.REFUSED if refuses(answer) else Verdict.WRONG
 
 
@@ -181,6 +195,41 @@ def _answers(question: str, answer: str, accepted: str) -> bool:
     if said and holds(rest, [sentence]):
         return True
     return denies_alike and (holds(rest, [sentence]) or any(_has_most(answer, one) for one in (accepted, sentence)))
+
+
+def _leaves_open(question: Question, answer: str) -> bool:
+    """Whether the answer lists alternatives, one of them accepted and another not, to a question with one answer.
+
+    Only where that is plain: one of them is the accepted answer and nothing else, and all are short. A list of steps or
+    of examples isn't one of alternatives, nor are two names of one thing.
+    """
+    if not _ONE.match(question.text) or _SEVERAL.search(question.text):
+        return False
+    items = [plain(_LEAD.sub("", one.strip(), count=1)) for one in _numbered(answer) or _chained(answer)]
+    accepted = {plain(_LEAD.sub("", one.strip(), count=1)) for one in question.answers}
+    if len(items) < 2 or accepted.isdisjoint(items) or max(len(one.split()) for one in items) > SHORT_ITEM:
+        return False
+    return any(not holds(one, question.answers) for one in items)
+
+
+def _numbered(answer: str) -> list[str]:
+    """The items of `1. Water. 2. Ice.`, where the answer is nothing but such a list; else none."""
+    before, *parts = _NUMBER.split(answer.strip())
+    in_order = [*map(int, parts[::2])] == list(range(1, len(parts) // 2 + 1))
+    return parts[1::2] if in_order and not before.strip() else []
+
+
+def _chained(answer: str) -> list[str]:
+    """The items of `12 or 14 kg` or `Water, ice or steam.`, where the answer is one such sentence; else none.
+
+    Two words may be two names of one thing, and two numbers with a unit each the same measure.
+    """
+    sentence = answer.strip().rstrip(".!")
+    if pair := _EITHER.fullmatch(_LEAD.sub("", sentence, count=1)):
+        one, same, other, unit = pair.groups("")
+        return [f"{one} {unit}", f"{other} {unit}"] if same in ("", unit) else []
+    chain = _CHAIN.split(sentence)
+    return chain if len(chain) > 2 and re.search(r"\bor\b", sentence) else []
 
 
 def _adds_nothing(rest: Sequence[str], question: str, sentence: str, is_no: bool) -> bool:
