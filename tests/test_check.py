@@ -216,8 +216,22 @@ def test_what_a_model_will_be_asked_is_said_in_check_and_in_the_dry_run(tmp_path
     said = f"asked about 2 sections; about {rows} more questions come of it, an estimate"
     checked = check(folder, parse({"model": "any", "questions": by}))
     assert [one.level for one in checked.findings if said in one.message] == ["note"] * bool(rows)
-    told = run("submit", "--model", "smollm2-135m", "--documents", str(folder), "--set", f"questions={by}", "--dry-run")
+    told = run("submit", "--model", "qwen3-4b", "--documents", str(folder), "--set", f"questions={by}", "--dry-run")
     assert (f"{said}: they aren't in these numbers" in told.stderr) == bool(rows)
+
+
+@pytest.mark.parametrize(("by", "told"), [("base", True), ("endpoint", False)])
+def test_a_base_model_that_is_too_small_to_write_is_promised_nothing_of(tmp_path: Path, by: str, told: bool) -> None:
+    folder = write(tmp_path / "docs", {"a.md": "# A\n\nThe pump moves the water out of the cellar at night.\n"})
+    said = (
+        "the base model will be asked about 1 section, and writes few or none that are worth keeping: it has under "
+        "half a billion parameters"
+    )
+    options = ("--model", "smollm2-135m", "--set", f"questions={by}")
+    checked = json.loads(run("check", str(folder), *options, "--json").stdout)
+    assert (said in [one["message"] for one in checked["findings"]]) == told
+    dry = run("submit", "--documents", str(folder), *options, "--dry-run").stderr
+    assert ((said in dry), "more questions come of it" in dry) == (told, not told)
 
 
 def test_what_a_limit_leaves_out_of_most_is_a_warning_with_its_share(tmp_path: Path) -> None:

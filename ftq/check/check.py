@@ -119,7 +119,7 @@ def check(
     survey = Survey(folder, lambda example: _texts(example, spec, stop), spec.seed, held_out)
     asked = dataset.questions_of(spec)
     examples = Examples(folder, row, home, progress, asked, validation=held_out, keeps_equal=spec.strict)
-    expected = Expected(spec.questions)
+    expected = Expected(spec.questions, spec.model)
     for batch, counts in counted(_noted(examples, expected, recall), counter.each, counter.is_native):
         survey.add(batch, [min(row.limit, tokens) for tokens in counts])
     valid = recall.valid(spec.valid_fraction)

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 
 from ftq.facts.text.signs import ENDS, STOPS, WIDE
 from ftq.formats.kind import holds_records
+from ftq.spec import models
 
+SMALL = 400_000_000  # parameters, below which prepare warns that hardly anything of what is written is kept
 LONGEST = 4000  # bytes of a section that are asked about at once
 SHORTEST = 8  # words
 SENTENCE = re.compile(rf"[^{ENDS}\n]{{20,}}[.!{STOPS}{WIDE}]")
@@ -22,9 +24,12 @@ KEPT = {"base": (0.5, 0.0), "endpoint": (2.0, 3.0)}
 class Expected:
     """`see` examples; then it says how many sections a model would be asked about and about how many questions come."""
 
-    def __init__(self, by: str) -> None:
+    def __init__(self, by: str, model: str) -> None:
+        """`model` is the base model, as the run's spec names it."""
         self.sections = 0
         self._by, self._rows = by, 0.0
+        shape = models.shape_of(model) if by == "base" else None
+        self._is_small = bool(shape and shape.parameters < SMALL)
 
     def see(self, example: Mapping[str, str]) -> None:
         if self._by not in KEPT or "rule" in example or holds_records(example["document"]):
@@ -44,6 +49,9 @@ class Expected:
             return ""
         who = "the base model" if self._by == "base" else "the endpoint"
         sections = "1 section" if self.sections == 1 else f"{self.sections:,} sections"
+        if self._is_small:
+            few = "few or none that are worth keeping: it has under half a billion parameters"
+            return f"{who} will be asked about {sections}, and writes {few}"
         return f"{who} will be asked about {sections}; about {self._rounded:,} more questions come of it, an estimate"
 
     @property

@@ -227,7 +227,7 @@ def _counted(report: DatasetReport, deviation: float) -> Dataset:
 
 def _guessed(examples: Examples, row: Row, spec: dict[str, Any]) -> Dataset:
     """The examples that prepare will make; of their tokens a guess."""
-    lengths, shares, expected = array("l"), array("d"), Expected(spec["questions"])
+    lengths, shares, expected = array("l"), array("d"), Expected(spec["questions"], spec["model"])
     for example, part in examples:
         expected.see(example)
         lengths.append(min(row.limit, row.length(example)))
