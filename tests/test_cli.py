@@ -254,7 +254,10 @@ def test_waiting_is_no_running_time(store: Store) -> None:
     store.at(279_950).progress(token, TRAINING)
     store.runs.pause(busy)
     store.at(279_940).release(token, "paused", "saved")
-    assert " left" not in ok("status", "busy").stdout
+    paused = ok("status", "busy").stdout
+    assert (
+        " left" not in paused and re.search(r"^train +‖ paused +2\b", paused, re.M) and "export    ○ queued" in paused
+    )
     shown = json.loads(ok("status", "busy", "--json").stdout)
     assert (shown["progress"]["step"], shown["progress"]["eta_seconds"]) == (120, None)
     store.at(20_000).cancel(busy)

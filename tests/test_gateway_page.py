@@ -672,6 +672,20 @@ def test_only_folders_below_the_root_are_taken_and_never_the_artifacts(gateway: 
         assert answer.status_code == 400 and f"documents {folder}: not a folder below {tmp_path}" in said(answer.text)
     answer = send(gateway.admin, "dry", **MODEL, folder="nowhere")
     assert answer.status_code == 400 and "there is no such folder" in said(answer.text)
+    assert "Name a folder of documents, or choose files" in said(answer.text)
+
+
+def test_the_form_and_its_errors_name_nothing_that_only_a_terminal_has(gateway: Gateway) -> None:
+    form = gateway.admin.get("/submit").text
+    answer = send(gateway.admin, "dry", {"a.md": b"# A\n\nText.\n"}, **MODEL, options="skip_rules=b")
+    wrong = 'Did you mean B? "All options" below lists each with its limits.'
+    assert answer.status_code == 400 and wrong in said(answer.text)
+    empty = send(gateway.admin, "dry", {"a.bin": b"\x00\xff" * 99}, **MODEL)
+    tried = send(gateway.admin, "dry", {"a.md": b"# A\n\nText.\n"}, **MODEL)
+    assert "a file of your own questions: the option questions_file (docs/evaluation.md" in said(tried.text)
+    for html in (form, answer.text, empty.text, tried.text):
+        assert not [word for word in ("ftq options", "--documents", "--set") if word in html]
+    assert "epochs=3 passes over the dataset (number over 0 to 1000)" in said(form)
 
 
 def test_without_a_root_only_an_admin_names_folders_and_checkpoints(home: Path, documents: Path) -> None:

@@ -90,6 +90,16 @@ def test_every_problem_is_named_in_one_error() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [("skip_rules", "b", "B"), ("lr_scheduler", "Cosine", "cosine"), ("report_to", "WandB", "wandb")],
+)
+def test_a_value_in_other_capitals_is_told_the_right_ones(name: str, value: str, meant: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse({"model": "m", name: value})
+    assert caught.value.message.endswith(f". Did you mean {meant}?")
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("valid_fraction", 0.6), ("max_seq_length", 63), ("learning_rate", 0), ("learning_rate", "nan"),

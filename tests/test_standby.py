@@ -339,7 +339,7 @@ def test_a_worker_has_one_from_the_start_and_it_ends_with_the_worker(tmp_path: P
         machine.submit("one", max_steps=2)
         machine.wait_for("one")
         started = {event.stage: event.message for event in machine.events("one") if event.kind == "started"}
-        assert started.pop("train") == f"standby process {pid} took it"
+        assert started.pop("train") == f"process {pid} started, with its libraries loaded before"
         assert set(started) == {*STAGES} - {"train"}
         assert all(message.endswith("started") for message in started.values())
         (second,) = until(lambda: standbys(machine))

@@ -102,7 +102,8 @@ def _stages(run: Run, now: float, symbols: bool, remarks: bool) -> RenderableTyp
     for stage in run.stages:
         seconds = view.seconds(stage, now)
         attempt = str(stage.attempt) if stage.started_at or stage.attempt > 1 else ""
-        label = Text(f"{words.symbol(stage.status, symbols)} {stage.status}", words.LOOKS[stage.status][0])
+        status = run.status_of(stage)
+        label = Text(f"{words.symbol(status, symbols)} {status}", words.LOOKS[status][0])
         if stage.status == "queued" and run.is_finished:
             label = Text("  not started", "dim")
         cells = (stage.name, label, attempt, "" if seconds is None else words.duration(seconds))

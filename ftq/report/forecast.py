@@ -56,7 +56,7 @@ def _disk(forecast: Forecast) -> list[tuple[str, str]]:
     needed = {
         "download": "to download unless the worker has it",
         "checkpoints": "checkpoints while it trains",
-        "export": "free for the export",
+        "export": "needed for the export",
     }
     kept = {"adapter": "adapter", "merged": "merged model", **{name: name for name in forecast.gguf}}
     sizes = {**forecast.disk, **forecast.gguf}

@@ -88,9 +88,16 @@ def _wrong(name: str, problem: Any, schemas: Mapping[str, Any]) -> str:
     given = f"{name}={_given(problem['input'])}"
     several = len(problem["loc"]) == 2 and isinstance(problem["loc"][1], str)  # none of several types fits: said once
     if several or (name in schemas and problem["type"].startswith(_OF_NUMBERS)):
-        return f"{given}: expected {allowed(schemas[name])}"
+        return f"{given}: expected {allowed(schemas[name])}{_in_other_case(problem['input'], schemas[name])}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{given}: {message[0].lower()}{message[1:]}"
+
+
+def _in_other_case(value: Any, schema: Mapping[str, Any]) -> str:
+    """The value that differs in upper and lower case alone, as a question."""
+    known = map(str, schema.get("items", schema).get("enum", ()))
+    near = next((one for one in known if one.lower() == str(value).lower()), "")
+    return f". Did you mean {near}?" if near else ""
 
 
 def _given(value: Any) -> str:

@@ -91,6 +91,10 @@ class Run:
         words = {"cancel": "stopping", "pause": "pausing"}
         return words.get(self.wanted, "running") if self.status == "running" else self.status
 
+    def status_of(self, stage: Stage) -> str:
+        """The stage's status as people read it: that of a paused run waits for no worker."""
+        return self.status if self.status == "paused" and stage == self.current else stage.status
+
     @property
     def standing(self) -> tuple[str, str]:
         """(why the run hasn't got all that its stages make, what to type about it)."""

@@ -133,7 +133,8 @@ def _told(run: Run) -> str:
 
 def _stage(run: Run, stage: Stage, now: float) -> ShownStage:
     taken = view.seconds(stage, now)
-    state = State(stage.status, SYMBOLS[stage.status], stage.status)
+    status = run.status_of(stage)
+    state = State(status, SYMBOLS[status], status)
     if stage.status == "queued" and run.is_finished:
         state = State("not started", " ", "queued")
     attempt = str(stage.attempt) if stage.started_at or stage.attempt > 1 else ""

@@ -35,6 +35,11 @@ FIELDS = ("model", "name", "folder", "options", "card", "upload")
 ELSEWHERE = ("documents", "model", "name")  # options that the form has fields for
 PATHS = ("questions_file", "validation")  # options that name files of the server's
 FINDINGS = 50
+INSTEAD = (
+    (": --documents DIR", ", or choose files"),
+    ("--set questions_file=FILE", "the option questions_file"),
+    ("`ftq options` lists every option with its limits.", '"All options" below lists each with its limits.'),
+)
 
 
 @dataclass(frozen=True)
@@ -76,12 +81,21 @@ def _answer(request: Request, form: FormData) -> Response:
         return _form(request, values, outcome=_unplaced(outcome, options["documents"]) if values["upload"] else outcome)
     except (UserError, ApiError) as error:
         status, text = (400, error.text) if isinstance(error, UserError) else (error.status, error.message)
-        return _form(request, values, status, wrong=_without_places(gateway, key, values["upload"], text))
+        return _form(request, values, status, wrong=_without_places(gateway, key, values["upload"], _on_the_page(text)))
+
+
+def _on_the_page(text: str) -> str:
+    """An error's text, with what the form has in place of what a terminal has."""
+    for typed, instead in INSTEAD:
+        text = text.replace(typed, instead)
+    return text
 
 
 def _form(
     request: Request, values: dict[str, str], status: int = 200, outcome: Outcome | None = None, wrong: str = ""
 ) -> Response:
+    from ftq.spec.options import options as all_options
+
     gateway, key = gateway_of(request), caller_of(request)
     return page(
         request,
@@ -92,6 +106,7 @@ def _form(
         wrong=wrong,
         root=_root(gateway, key),
         models=[model.alias for model in models.MODELS],
+        all_options=[one for one in all_options() if one["name"] not in ELSEWHERE],
         files=_uploaded(gateway, key, values.get("upload", "")),
     )
 
@@ -167,6 +182,7 @@ def _dry_run(gateway: Gateway, options: dict[str, Any], name: str | None, card: 
     renamed = names.renamed(names.free_name(client.store, name, sees(key)), name) if name else ""
     notes = [*forecast.notes, *filter(None, [renamed, f"It would wait. {waits}" if waits else ""])]
     notes += [] if checked else warnings
+    notes = [_on_the_page(note) for note in notes]
     return Outcome(told(spec, documents, forecast), notes, _findings(checked) if checked else [])
 
 
@@ -190,4 +206,4 @@ def _uploaded_in(folder: str, text: str) -> str:
 
 
 def _findings(checked: Check) -> list[tuple[str, str, str, Sequence[str]]]:
-    return [(one.level, one.message, one.fix, one.places[:5]) for one in checked.findings[:FINDINGS]]
+    return [(one.level, one.message, _on_the_page(one.fix), one.places[:5]) for one in checked.findings[:FINDINGS]]

@@ -210,7 +210,7 @@ class Supervisor:
             watch.keep_lease,
             lambda: self._standby(stage, run.spec),
         ) as process:
-            message = f"standby process {process.pid} took it" if process.stood_by else f"process {process.pid} started"
+            message = f"process {process.pid} started{', with its libraries loaded before' if process.stood_by else ''}"
             watch.insist(lambda: self.store.note(watch.token, "started", message, pid=process.pid))
             return watch.follow(process)
 
