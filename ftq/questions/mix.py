@@ -11,10 +11,11 @@ from ftq.facts import distinct
 from ftq.facts.fact import Fact
 from ftq.parallel import Processes, cores
 from ftq.questions.conflicts import asked_hash, contradictions, resolved
+from ftq.questions.likely import spoken_or_likely
 from ftq.questions.refusals import refusals
 from ftq.questions.row import Lots, Options, Report, Row, order
 from ftq.questions.together import words_of
-from ftq.questions.wordings import Spoken, language, spoken_in
+from ftq.questions.wordings import NEUTRAL, Language, Spoken, language
 from ftq.questions.write import CLOZE, Draft, drafts
 
 SAME_ANSWERS = 12  # are allowed in any set, however small
@@ -32,7 +33,7 @@ def rows_of(
 ) -> tuple[list[Row], list[Row], Report]:
     """(train, valid, report). `known`: the words of all documents, by `words_of`, so that refusals are true."""
     facts = distinct([fact for fact in facts if fact.rule in options.rules])
-    spoken = spoken_in(facts, options.language)
+    spoken = spoken_or_likely(facts, options.language)
     written = _written(facts, spoken, options)
     drafted = {draft.fact.key for draft in written}
     unasked = [fact for fact in facts if fact.key not in drafted]
@@ -226,13 +227,22 @@ def _silent(
     here, fresh = set(map(id, [*train, *valid])), set[int]()
     silent: list[list[Draft]] = [[], []]
     asked_before = [draft.question for draft in train]
-    usual = [fact for fact in facts if spoken.of(fact.file) is spoken.most] if spoken.files else facts
-    for number, draft in enumerate(refusals(usual, known, spoken.most, options, count + spare, asked_before)):
+    most = _known_most(facts, spoken)
+    usual = [fact for fact in facts if spoken.of(fact.file) is most] if spoken.files else facts
+    for number, draft in enumerate(refusals(usual, known, most, options, count + spare, asked_before)):
         question = asked_hash(draft.question)
         if question not in fresh and id(single.get(question)) not in here:
             fresh.add(question)
             silent[number >= count].append(draft)
     return silent[0], silent[1]
+
+
+def _known_most(facts: Sequence[Fact], spoken: Spoken) -> Language:
+    """The language of most; where that isn't known, the one of most facts whose language is."""
+    if spoken.most.code != NEUTRAL or not spoken.files:
+        return spoken.most
+    counts = Counter(spoken.files[fact.file].code for fact in facts if fact.file in spoken.files)
+    return language(counts.most_common(1)[0][0])
 
 
 def _rows(drafts: list[Draft]) -> list[Row]:

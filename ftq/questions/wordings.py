@@ -125,8 +125,8 @@ class Spoken:
         return self.files.get(file, self.most)
 
 
-def spoken_in(facts: Iterable[Fact], code: str = "") -> Spoken:
-    """Each file is asked in its own language. `code`: the language is known, of all."""
+def spoken_in(facts: Iterable[Fact], code: str = "", usual: str = NEUTRAL) -> Spoken:
+    """Each file is asked in its own language. `code`: the language is known, of all; `usual`: where none stands out."""
     texts: dict[str, list[str]] = defaultdict(list)
     names: dict[str, set[str]] = defaultdict(set)
     sizes = Counter[str]()
@@ -144,17 +144,17 @@ def spoken_in(facts: Iterable[Fact], code: str = "") -> Spoken:
             names[fact.file].update((*fact.path, fact.kind, fact.caption, fact.attribute, said))
     most = code or language_of(" ".join(whole))
     if most == NEUTRAL:
-        most = _of_most(texts)
+        most = _of_most(texts, usual)
     others = {} if code else {file: _own(" ".join(some), " ".join(names[file]), most) for file, some in texts.items()}
     return Spoken(language(most), {file: language(own) for file, own in others.items() if own != most})
 
 
-def _of_most(texts: Mapping[str, list[str]]) -> str:
-    """The language of most files, where those of two are as many: `*` if it isn't that of a third of them."""
+def _of_most(texts: Mapping[str, list[str]], usual: str) -> str:
+    """The language of most files, where those of two are as many: the usual one if it isn't that of a third of them."""
     counted = Counter(language_of(" ".join(some)) for some in texts.values())
     del counted[NEUTRAL]
-    best, count = max(counted.items(), key=lambda pair: (pair[1], pair[0] == "en", pair[0]), default=(NEUTRAL, 0))
-    return best if 3 * count >= len(texts) else NEUTRAL
+    best, count = max(counted.items(), key=lambda pair: (pair[1], pair[0] == "en", pair[0]), default=(usual, 0))
+    return best if 3 * count >= len(texts) else usual
 
 
 def _own(text: str, names: str, most: str) -> str:
@@ -171,7 +171,7 @@ def _own(text: str, names: str, most: str) -> str:
     if own != NEUTRAL:  # `City | Street` above names in German is English
         theirs = _telling(most) - _telling(own)
         return own if not text.isascii() and theirs.isdisjoint(letters(names)) else most
-    return most if _is_latin(f"{text} {names}") is (most not in ("ru", "zh", "ja")) else NEUTRAL
+    return most if is_latin(f"{text} {names}") is (most not in ("ru", "zh", "ja")) else NEUTRAL
 
 
 def _plainly(words: set[str], most: str) -> str:
@@ -186,7 +186,7 @@ def _plainly(words: set[str], most: str) -> str:
     return best if most != NEUTRAL and count >= max(PLAINLY, 3 * theirs) and count > second else NEUTRAL
 
 
-def _is_latin(text: str) -> bool:
+def is_latin(text: str) -> bool:
     """Whether more than half of the letters are those of ASCII."""
     if text.isascii():
         return any(map(str.isalpha, text))
@@ -269,6 +269,11 @@ def _telling(code: str) -> frozenset[str]:
     """Words that only one language has: its commonest, and those of headings and headers."""
     table = _tables().get(code, {})
     return frozenset(word for word in f"{table.get('words', '')} {table.get('heads', '')}".split() if len(word) > 1)
+
+
+def telling() -> dict[str, frozenset[str]]:
+    """Of each language the words that tell it."""
+    return {code: _telling(code) for code in _evidence().letters}
 
 
 @cache
