@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ftq.facts import facts_of
+from ftq.formats import convert
 from ftq.questions import Options, rows_of
 from ftq.questions.likely import spoken_or_likely
 from ftq.questions.wordings import silent
@@ -71,3 +74,63 @@ def test_questions_without_an_answer_are_in_a_language_that_is_known() -> None:
     rows = asked(a=greek, b=greek.replace("Ελένη", "Μαρία"), c=greek.replace("Ελένη", "Άννα"), d=german)
     assert "-" not in rows.values()
     assert set(rows.values()) & set(silent()) == {"Das steht nicht in den Dokumenten."}
+
+
+def markdown_of(folder: Path, body: str) -> str:
+    page = folder / "a.html"
+    page.write_text(f"<!doctype html><html><body><h1>Hall Shop</h1>{body}</body></html>", encoding="utf-8")
+    return convert.convert(page).markdown.removeprefix("# Hall Shop").strip()
+
+
+@pytest.mark.parametrize(
+    "unseen",
+    [
+        '<div style="display:none"><p>Half for staff.</p></div>',
+        '<div style="color: red; DISPLAY : none !important">Half for staff.</div>',
+        '<span style="visibility:hidden">Half for staff.</span>',
+        "<p hidden>Half for staff.</p>",
+        "<template><p>Half for staff.</p></template><noscript>No script.</noscript>",
+        '<p aria-hidden="true">Open <span>from nine.</span></p>',  # stands there twice
+        '<p>Open</p><span aria-hidden="true">\u2192</span>',
+        '<p>Share this:</p><ul><li><a href="#">Facebook</a></li><li><a href="#">E-Mail</a></li></ul>',
+        '<p>Share: <a href="#">Twitter</a> | <a href="#">LinkedIn</a></p>',
+    ],
+)
+def test_what_no_reader_of_a_page_sees_is_left_out(tmp_path: Path, unseen: str) -> None:
+    assert markdown_of(tmp_path, f"{unseen}<p>Open</p><p>from nine.</p>").replace("Open\n\nOpen", "Open") == (
+        "Open\n\nfrom nine."
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "markdown"),
+    [
+        ('<p aria-hidden="true">From nine.</p>', "From nine."),
+        ('<p hidden="until-found">From nine.</p>', "From nine."),
+        ('<p style="display: block; x-display:none">From nine.</p>', "From nine."),
+        ('<h2>Comments</h2><div class="comments"><p>Jane: a good lamp.</p></div>', "## Comments\n\nJane: a good lamp."),
+        ('<ul><li><a href="#">Facebook</a></li><li>Milk</li></ul>', "- [Facebook](#)\n- Milk"),
+        ('<p>We answer on <a href="#">Facebook</a> and all day by <a href="#">mail</a>.</p>',
+         "We answer on [Facebook](#) and all day by [mail](#)."),
+    ],
+)  # fmt: skip
+def test_what_a_reader_sees_stays(tmp_path: Path, seen: str, markdown: str) -> None:
+    assert markdown_of(tmp_path, seen) == markdown
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<p>VAT number : GB123456789</p>",
+        "<p><b>VAT number</b>: GB123456789<br>Phone: 020 123</p>",
+        "<dl><dt>VAT number:</dt><dd>GB123456789</dd></dl>",
+        "<ul><li>VAT number : GB123456789</li></ul>",
+        "<table><tr><th>VAT number</th><td>GB123456789</td></tr></table>",
+    ],
+)
+def test_a_number_is_asked_for_by_its_name_however_it_is_written(tmp_path: Path, body: str) -> None:
+    facts = facts_of(f"# Hall Shop\n\n{markdown_of(tmp_path, body)}\n", "a.html")
+    assert ("Hall Shop", "attribute", "VAT number", "GB123456789") in [
+        (fact.subject, fact.relation, fact.attribute, fact.value) for fact in facts
+    ]
+    assert [fact.value for fact in facts if fact.relation == "lead"] == []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ftq.formats import decode, headings
 from ftq.formats.convert import Converted
 from ftq.formats.kind import Unusable
+from ftq.formats.pages import unseen
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup
@@ -137,6 +138,7 @@ def _clean(soup: BeautifulSoup) -> Tag:
     for tag in soup.find_all(DROPPED):
         if not tag.decomposed:
             tag.decompose()
+    unseen.drop(soup)
     for heading in soup.find_all(HEADINGS):
         for link in heading.find_all("a"):
             if link.get_text(strip=True) in PERMALINKS:

@@ -27,7 +27,7 @@ from ftq.facts.checks import (
 from ftq.facts.fact import Fact
 from ftq.facts.place import Place, answer
 from ftq.facts.rules.english import AUXILIARIES, BREAKS, HAVE, SAYS, THIRD_PERSON, VERBS, as_purpose
-from ftq.facts.rules.terms import named, trouble_of
+from ftq.facts.rules.terms import figures, named, trouble_of
 from ftq.facts.sentences.split import Sentence
 from ftq.facts.text.signs import ENDS, QUESTIONS, asks
 
@@ -99,8 +99,8 @@ def _heading(place: Place) -> Iterator[Fact]:
         return
     if not name or asks(name) or words(name) > 12:
         return
-    if named(name):
-        return  # rule O's
+    if named(name) or figures(place, first):
+        return  # rule O's, rule D's
     if name.strip(" :").lower() not in EMPTY and (value := answer(first.sentences)) and words(value) >= 4:
         yield place.fact("H", "lead", name, value, first.sentences[0].line, sentence=value)
 

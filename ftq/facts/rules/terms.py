@@ -48,6 +48,11 @@ FIGURES, LINES = 100, 400  # of a section, more are data; characters of a paragr
 DEFAULTS, SAYS = known_phrases("defaults"), known_words("says")
 DIGIT = re.compile(r"[\d¼½¾⅓⅔⅛]")
 NO_NAMES = EMPTY | DEFAULTS | NO_SUBJECT
+NUMBERED = re.compile(  # terms whose value is a number that is no figure
+    r"(?:.* )?(?:n[or]\.?|n°|number|\w*nummer|numéro|número|numero|iban|bic|vat|ust-id(?:nr\.?)?|siret|siren)",
+    re.IGNORECASE,
+)
+NUMBER = re.compile(r"(?=.*\d)[A-Z0-9][A-Z0-9 ./-]{3,34}")
 ID = re.compile(r"(?=\S*\d)(?=\S*[^\W\d_])\S{8,}|[0-9a-f]{6,}")
 
 
@@ -85,23 +90,27 @@ def option_name(code: str) -> tuple[str, str]:
 
 def definition(place: Place) -> Iterator[Fact]:
     """Terms with what they mean, and what has a figure: `Weight: 87 kg`."""
-    figures: list[Fact] = []
+    found: list[Fact] = []
     for block in place.section.blocks:
         for fact in _defined(place, block, in_list=False):
             if fact.relation == "attribute":
-                figures.append(fact)
+                found.append(fact)
             else:
                 yield fact
-    if len(figures) <= FIGURES:
-        yield from figures
+    if len(found) <= FIGURES:
+        yield from found
     else:
-        place.cut(figures[0].line, TOO_MANY, len(figures))
+        place.cut(found[0].line, TOO_MANY, len(found))
 
 
 def _defined(place: Place, block: Block, in_list: bool) -> Iterator[Fact]:
     if isinstance(block, Definitions):
         for term, text in block.terms:
-            yield from _pair(place, term.inline.flat, _told(text.inline.text, text.line), term.line)
+            name, value = term.inline.flat.strip(": "), text.inline.flat
+            if _is_figure(name, value):
+                yield place.fact("D", "attribute", place.owner, value, text.line, attribute=name)
+            else:
+                yield from _pair(place, term.inline.flat, _told(text.inline.text, text.line), term.line)
     elif isinstance(block, Bullets):
         for item in block.items:
             yield from _item(place, item)
@@ -114,7 +123,7 @@ def _item(place: Place, item: Item) -> Iterator[Fact]:
     if text is None:
         return
     if len(item.blocks) == 1 and len(text.raw) < SENTENCE:
-        yield from _figures(place, text, in_list=True)
+        yield from figures(place, text, in_list=True)
         return
     after = item.blocks[1] if len(item.blocks) > 1 else None
     if isinstance(after, Paragraph) and _is_term(text, text.inline.flat.rstrip(":")):
@@ -130,8 +139,8 @@ def _inline(place: Place, paragraph: Paragraph, in_list: bool) -> Iterator[Fact]
     """`term: text` or `term - text`; in running text only under a bold or code term."""
     if trouble_of(place.section, paragraph):
         return
-    if figures := _figures(place, paragraph, in_list):
-        yield from figures
+    if lines := figures(place, paragraph, in_list):
+        yield from lines
         return
     text = paragraph.inline.text
     bold = next(iter(paragraph.inline.bolds), "")
@@ -176,7 +185,7 @@ def _is_line(text: str, found: list[Sentence]) -> bool:
     return is_closed(text) and not any(MORE.match(one.text) or leads_on(one.text) or asks(one.text) for one in found)
 
 
-def _figures(place: Place, paragraph: Paragraph, in_list: bool) -> list[Fact]:
+def figures(place: Place, paragraph: Paragraph, in_list: bool = False) -> list[Fact]:
     """What each line gives a figure for, where all lines are such pairs or like them."""
     facts: list[Fact] = []
     raw = paragraph.raw
@@ -187,9 +196,15 @@ def _figures(place: Place, paragraph: Paragraph, in_list: bool) -> list[Fact]:
         if cut is None or not (in_list or cut[0].strip() in (":", "：")):
             return []
         term, value = ORNAMENT.sub("", line[: cut.start()].strip()), line[cut.end() :].strip()
-        if is_figure(value) and _has_figure(term):
+        if _is_figure(term, value):
             facts.append(place.fact("D", "attribute", place.owner, value, number, attribute=term))
     return facts
+
+
+def _is_figure(term: str, value: str) -> bool:
+    """`Weight`, `87 kg`; `VAT number`, `GB123456789`."""
+    is_number = NUMBER.fullmatch(value) is not None and NUMBERED.fullmatch(term) is not None
+    return (is_figure(value) or is_number) and _has_figure(term)
 
 
 def _has_figure(term: str) -> bool:
