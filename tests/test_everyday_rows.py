@@ -134,3 +134,41 @@ def test_a_number_is_asked_for_by_its_name_however_it_is_written(tmp_path: Path,
         (fact.subject, fact.relation, fact.attribute, fact.value) for fact in facts
     ]
     assert [fact.value for fact in facts if fact.relation == "lead"] == []
+
+
+SETTINGS = """# how many orders go in one batch
+BATCH_LIMIT=25
+
+# seconds between two tries
+RETRY_WAIT=30
+
+[mail]
+smtp_host = mail.example.com
+"""
+
+
+@pytest.mark.parametrize("text", [SETTINGS, SETTINGS.replace("\n", "\r\n")])
+def test_a_text_of_settings_is_read_as_settings(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "shop.txt"
+    file.write_bytes(text.encode())
+    converted = convert.convert(file)
+    assert converted.markdown == f"```env\n{SETTINGS}```\n"
+    meanings = [(fact.subject, fact.value, converted.where(fact.line)) for fact in facts_of(converted.markdown, "a")]
+    assert meanings == [
+        ("`BATCH_LIMIT`", "how many orders go in one batch", "line 2"),
+        ("`RETRY_WAIT`", "seconds between two tries", "line 5"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# Orders\n\nTen orders go in one batch.\nBATCH_LIMIT=25\n",
+        "Set it so:\n\nBATCH_LIMIT=25\nRETRY_WAIT=30\n",
+        "a == b\nc == d\n",
+    ],
+)
+def test_a_text_with_a_setting_in_it_stays_a_text(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "shop.txt"
+    file.write_text(text, encoding="utf-8")
+    assert convert.convert(file).markdown == text

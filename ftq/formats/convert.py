@@ -21,7 +21,7 @@ from typing import Any
 from ftq.errors import printable
 from ftq.formats import decode, headings, kind
 from ftq.formats.kind import Kind, Unusable
-from ftq.formats.plain import mail
+from ftq.formats.plain import mail, settings
 from ftq.version import install
 
 INSTALL = install("formats")
@@ -122,7 +122,9 @@ class Converter:
 
 
 def _plain(decoded: decode.Decoded) -> Converted:
-    """Plain text with its headings, without what a mail quotes."""
+    """Plain text with its headings, without what a mail quotes; settings as code."""
+    if code := settings.fenced(decoded.text):
+        return Converted(code, decoded.notes, marks=settings.marks(code))
     text, count = mail.without(decoded.text)
     quoted = (f"{count} lines of quoted mail and signatures left out",) if count else ()
     return Converted(headings.of_text(text), (*decoded.notes, *quoted))
