@@ -31,7 +31,11 @@ def table_of(lines: list[str], line: int) -> Table | None:
     reader.feed(text)
     reader.close()
     header, *rows = reader.rows or [[]]
-    if len(header) < 2 or not all(reader.heads[: len(header)]) or reader.most != 1:
+    if reader.heads == [True, False] * len(reader.rows) and all(len(row) == 2 for row in reader.rows):
+        header, rows = [_Cell(line), _Cell(line)], reader.rows  # each row has its name: no row names the columns
+    elif not all(reader.heads[: len(header)]):
+        return None
+    if len(header) < 2 or reader.most != 1:
         return None
     whole: list[list[Paragraph]] = [[cell.cell for cell in row] for row in rows if len(row) == len(header)]
     caption = " ".join(reader.caption.split())

@@ -139,6 +139,10 @@ def _clean(soup: BeautifulSoup) -> Tag:
         if not tag.decomposed:
             tag.decompose()
     unseen.drop(soup)
+    for caption in soup.find_all("caption"):  # as a table's first row, it would leave it without a header
+        if (table := caption.find_parent("table")) is not None:
+            caption.name = "p"
+            table.insert_before(caption.extract())
     for heading in soup.find_all(HEADINGS):
         for link in heading.find_all("a"):
             if link.get_text(strip=True) in PERMALINKS:

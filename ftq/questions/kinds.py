@@ -53,6 +53,11 @@ OF_ONE = re.compile(r" (?:for|in|of|on|with) ")
 PEOPLE, SIGNS = known_words("people"), "\"'“”’(),"
 SINGULAR = frozenset({"lens", "series", "species", "news", "means", "https", "axis", "yes", "always", "does", "has"})
 NEEDED = {"required": True, "mandatory": True, "optional": False}
+_CURRENCY = "USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|NZD|SEK|NOK|DKK|PLN|CZK|BRL|MXN|ZAR|[$€£¥]"
+_UNIT = "[mk]?g|lbs?|oz|[mck]?m|ft|m?l|h|min|m?s|k?Wh?|V|A|%"
+MEASURED = re.compile(  # a header with its unit: `Price GBP`, `Weight (kg)`
+    rf"(\w[^()\[\]]*?) (?:in )?(?:({_CURRENCY})|[(\[](?:in )?({_CURRENCY}|{_UNIT})[)\]])"
+)
 CALLED = ("option", "variable", "command", "setting")
 YES_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -76,18 +81,19 @@ def relation_of(fact: Fact, language: Language) -> str:
         case "attribute" if _is_own(fact) and language.has("figure"):
             return "attribute" if ["", *fact.attribute.lower().split()][-1] in language.nouns else "figure"
         case "attribute" if language.has("cell"):
+            attribute = measured(fact.attribute)[0].lower()
             is_typed = TYPE.search(fact.value) or (fact.subject.startswith("`") and fact.value.startswith("`"))
             if fact.attribute.lower() == "type" and is_typed:
                 return "type"
             if fact.attribute.lower() in language.adjectives and kind_of(fact.value) == "yes_no":
                 return "adjective"
-            last = fact.attribute.lower().split()[-1:] or [""]
+            last = attribute.split()[-1:] or [""]
             if fact.rule == "J" and (kind_of(fact.value) == "yes_no" or last[0] in SAYS):
                 return "cell"  # `is active: true`, `weighs: 3`
-            is_noun = last[0] in language.nouns and len(fact.attribute.split()) <= 3
+            is_noun = last[0] in language.nouns and len(attribute.split()) <= 3
             if not (is_noun or fact.rule == "J" or _is_count(fact, language)):
                 return "cell"
-            if not (language.has("count") and is_plural(fact.attribute)):
+            if not (language.has("count") and is_plural(attribute)):
                 return "attribute"
             return "count" if _is_count(fact, language) else "several"
         case "meaning" if language.has("code") and fact.subject.startswith("`"):
@@ -192,6 +198,18 @@ def is_plural(name: str) -> bool:
     is_word = len(last) > 3 and last[:1].isalpha() and last[1:].islower() and last not in SINGULAR
     is_short = len(last) > 2 and last[:-1].isalpha() and last[:-1].isupper()  # `LEDs`
     return (is_word or is_short) and last.endswith("s") and not last.endswith(("ss", "us", "is", "as", "ies's"))
+
+
+def measured(attribute: str) -> tuple[str, str]:
+    """(What a header names, its unit; empty where it has none)."""
+    match = MEASURED.fullmatch(attribute)
+    return (match[1], match[2] or match[3]) if match else (attribute, "")
+
+
+def english(attribute: str) -> str:
+    """A header inside a sentence: `price in GBP`."""
+    name, unit = measured(attribute)
+    return f"{lowered(name)} in {unit}" if unit else lowered(name)
 
 
 def lowered(text: str) -> str:

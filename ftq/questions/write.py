@@ -233,7 +233,7 @@ class _Writer:
             subject = kinds.lowered(fact.subject)
         if is_english and self.relation in ("command", "purpose", "condition"):
             subject = as_mine(subject)
-        attribute = kinds.lowered(fact.attribute) if is_english else fact.attribute
+        attribute = kinds.english(fact.attribute) if is_english else fact.attribute
         value = f"`{fact.value}`" if fact.relation == "command" and "`" not in fact.value else fact.value
         is_quoted = fact.relation == "attribute" and self.relation != "count"
         return {
@@ -272,7 +272,7 @@ def _answers(fact: Fact, says: list[str], language: Language) -> list[str]:
         return [fact.value]
     if language.code == "en" and (needed := kinds.is_needed(fact)) is not None:
         return [f"{language.word('yes' if needed else 'no')} {fact.subject} is {fact.value.lower()}."]
-    attribute = kinds.lowered(fact.attribute) if language.code == "en" else fact.attribute
+    attribute = kinds.english(fact.attribute) if language.code == "en" else fact.attribute
     filled = [
         text.format(subject=fact.subject, value=fact.value, attribute=attribute, sentence=fact.sentence)
         for text in says

@@ -22,8 +22,12 @@ CAPTION = re.compile(r"(?:Table|Tabelle|Tableau|Tabla|Tabella|Tabela|Tabel|Та�
 BREAK = re.compile(r"<br\s{0,3}/?>", re.IGNORECASE)
 IDS = ("id", "uid", "key", "nr", "nr.", "no", "no.")
 NUMBERS = ("", "#", "no", "no.", "nr", "nr.", "n°", "№")  # headers of a column that names nothing
+ARTICLE = re.compile(r"(?=\S*\d)[A-Za-z0-9][\w./#-]{1,29}")  # its number
+WORDY = re.compile(r"[^\W\d_]{3}")
+TITLED = 5  # words of what an article is called
 AMOUNT = re.compile(r"[\d.,]+\s?\w{0,3}")
 MEANINGS, DEFAULTS, SAYS = known_phrases("meanings"), known_phrases("defaults"), known_words("says")
+CALLED = known_words("called")
 
 
 def table(place: Place) -> Iterator[Fact]:
@@ -58,6 +62,7 @@ def _rows(place: Place, table: Table) -> Iterator[Fact]:
         place.cut(table.rows[ROWS][first].line, ROW, len(table.rows) - ROWS)
     kind = headers[first] if len(names) == 1 else ""
     told = [column for column, header in enumerate(headers) if _is_told(column, header, names)]
+    title = _title(headers, table.rows, names)
     for row in islice(table.rows, ROWS):
         subject = " ".join(_named(row[column].inline.flat, headers[column]) for column in names)
         if not _is_name(subject):
@@ -67,6 +72,8 @@ def _rows(place: Place, table: Table) -> Iterator[Fact]:
             header, cell = headers[column], row[column]
             if _is_value(value := _value(cell)):
                 yield from _facts(place, kind, subject, header, value, cell.line, about)
+                if title and column != title and not _means(header):
+                    yield from _facts(place, "", _text(row[title]), header, value, cell.line, about)
             yield from _items(place, kind, subject, header, cell)
 
 
@@ -97,6 +104,21 @@ def _is_numbered(headers: list[str], rows: list[list[Paragraph]]) -> bool:
         return False
     named = sum(_is_name(_text(row[0])) for row in rows[:ROWS])
     return bool(headers[0]) or 2 * named < min(len(rows), ROWS)
+
+
+def _title(headers: list[str], rows: list[list[Paragraph]], names: tuple[int, ...]) -> int:
+    """The column of what articles are called, beside that of their numbers; 0 for none."""
+    if names != (0,) or len(headers) < 3 or not rows:
+        return 0
+    header, some = headers[1].lower(), rows[:ROWS]
+    titles = [_text(row[1]) for row in some]
+    if not all(ARTICLE.fullmatch(_text(row[0])) for row in some) or len(set(titles)) < len(titles):
+        return 0
+    if not all(is_subject(text, longest=TITLED) and WORDY.search(text) for text in titles):
+        return 0
+    has_figures = any(all(is_figure(_text(row[column])) for row in some) for column in range(2, len(headers)))
+    is_called = not CALLED.isdisjoint(header.split()[-1:])
+    return 1 if is_called or (_means(header) and has_figures) else 0
 
 
 def _pairs(place: Place, table: Table) -> Iterator[Fact]:
