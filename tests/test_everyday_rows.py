@@ -219,3 +219,48 @@ def test_a_table_whose_rows_begin_with_headers_has_pairs(tmp_path: Path) -> None
         facts = facts_of(f"# Hall Shop\n\n{source}\n", "a.md")
         told = [(fact.subject, fact.attribute, fact.value, fact.caption) for fact in facts]
         assert told == [("Hall Shop", "Weight", "87 kg", "Key facts"), ("Hall Shop", "Colour", "red", "Key facts")]
+
+
+MINUTES = """# Team meeting
+
+Attendees:
+
+- Priya: chair of the day
+- Joe: minutes
+
+## Actions
+
+- Joe: order new bulbs until Friday
+- **Tom and Priya**: insurance renewal
+- the roof: call the landlord about it
+"""
+
+
+def test_people_in_minutes_are_no_terms() -> None:
+    facts = facts_of(MINUTES, "a.md")
+    assert [(fact.subject, fact.attribute, fact.value) for fact in facts if fact.relation == "attribute"] == [
+        ("Priya", "Attendees", "chair of the day"),
+        ("Joe", "Attendees", "minutes"),
+        ("Joe", "Actions", "order new bulbs until Friday"),
+        ("Tom and Priya", "Actions", "insurance renewal"),
+    ]
+    assert [fact.subject for fact in facts if fact.relation == "meaning"] == ["the roof"]
+    rows = asked(minutes=MINUTES)
+    about = {question for question, answer in rows.items() if "Joe" in question and "minutes" not in question}
+    assert about and all("Actions" in question or "Attendees" in question for question in about)
+    assert [question for question in rows if "insurance renewal" in question] == []
+    german = asked(a=MINUTES.replace("Actions", "Aufgaben / Beschlüsse") + "\nDer Raum ist nicht für alle offen.\n")
+    assert [question for question in german if question.startswith(("Was ist „Joe“", "Wozu dient „Joe“"))] == []
+
+
+def test_the_same_list_elsewhere_defines_terms() -> None:
+    facts = facts_of("# Parts\n\n- Hopper: the box that holds the grain\n", "a.md")
+    assert [(fact.subject, fact.relation) for fact in facts] == [("Hopper", "meaning")]
+
+
+def test_nothing_is_asked_of_people_as_of_things() -> None:
+    contacts = CONTACTS + "".join(f"| Ann Poe{n} Hill | 0{n} | a{n}@x.example |\n" for n in range(30))
+    rows = asked(contacts=contacts)
+    unanswered = [question for question, answer in rows.items() if answer in silent()]
+    assert unanswered
+    assert [question for question in unanswered if "Poe" in question or "May" in question or "Hall" in question] == []

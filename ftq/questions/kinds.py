@@ -35,6 +35,7 @@ KINDS = {
     "command": re.compile(r"[a-z][\w./-]+(?: \S+)+"),
     "setting": re.compile(r"[A-Za-z]\w*(?:[._]\w+)+"),
 }
+CELLS = ("cell", "task")  # relations whose attribute is a header, in quotes
 COUNTED = re.compile(r"(maximum |max\.? )?(?:total )?number of (\w[^,;:(]*)$", re.IGNORECASE)
 WHOSE = re.compile(r" (?:that|which) (?=\w)")
 TYPE = re.compile(  # of values; a gauge or a counter is of another type
@@ -78,6 +79,8 @@ def kind_of(value: str) -> str:
 def relation_of(fact: Fact, language: Language) -> str:
     """Which templates: some relations have two kinds where the language tells them apart."""
     match fact.relation:
+        case "attribute" if fact.rule == "L" and language.has("task"):
+            return "task"
         case "attribute" if _is_own(fact) and language.has("figure"):
             return "attribute" if ["", *fact.attribute.lower().split()][-1] in language.nouns else "figure"
         case "attribute" if language.has("cell"):

@@ -20,6 +20,7 @@ PART = re.compile(r"[A-Za-z][a-z0-9]{2,}|[A-Z]{3,}")
 NAME = re.compile(r"`(-{0,2}[A-Za-z][\w.-]{3,40}(?:\(\))?)`")
 NAMES = 2_000  # that are combined
 PURPOSE = re.compile(r"\w+ .{2,50}")
+PERSONAL = known_words("personal")
 VAGUE_VERBS = known_words("vague_verbs")
 PREPOSITIONS = known_words("prepositions") | {"up", "out", "off", "down"}
 POINTERS = frozenset({"i", "it", "they", "this", *GERUNDS})  # subjects of which nothing can be asked elsewhere
@@ -114,6 +115,7 @@ class _Absent:
 
     def lacking(self) -> Iterator[Draft]:
         """What a real subject isn't said to have: no section with it has a word of that."""
+        people = {fact.subject for fact in self.facts if fact.rule == "L" or fact.attribute.lower() in PERSONAL}
         subjects = [
             fact
             for fact in self.facts
@@ -121,6 +123,7 @@ class _Absent:
             and len(fact.subject.split()) <= 4
             and is_subject(fact.subject, longest=4)
             and _is_thing(fact.subject)
+            and fact.subject not in people  # `What color is Joe?`
         ]
         asked = self.language.lacking
         subjects = self._shuffled(subjects, "lacking") if asked else []

@@ -238,7 +238,7 @@ class _Writer:
         is_quoted = fact.relation == "attribute" and self.relation != "count"
         return {
             "subject": subject,
-            "attribute": attribute if self.relation != "cell" else quoted(fact.attribute, self.language, always=True),
+            "attribute": quoted(fact.attribute, self.language, True) if self.relation in kinds.CELLS else attribute,
             "value": quoted(value, self.language, always=True) if is_quoted else value,
             "kind": kinds.kind_word(fact, self.language),
             "place": self.place,
@@ -255,7 +255,7 @@ class _Writer:
 
     @cached_property
     def _needs_place(self) -> bool:
-        return bool(self.fact.path) and (self.relation == "cell" or kinds.is_vague(self.fact))
+        return bool(self.fact.path) and (self.relation in kinds.CELLS or kinds.is_vague(self.fact))
 
 
 def _answers(fact: Fact, says: list[str], language: Language) -> list[str]:

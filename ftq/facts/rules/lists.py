@@ -11,6 +11,7 @@ from ftq.facts.blocks import Block, Bullets, Item, Paragraph, is_data, is_log
 from ftq.facts.checks import is_readable, points, words
 from ftq.facts.fact import Fact
 from ftq.facts.place import Place, answer
+from ftq.facts.rules.terms import tasks
 from ftq.facts.sentences.split import Sentence
 from ftq.facts.text.signs import ENDS, asks
 
@@ -23,7 +24,12 @@ REPLIES = 60  # words
 
 
 def listing(place: Place) -> Iterator[Fact]:
-    """What a list holds, where its line above says it."""
+    """What a list holds, where its line above says it; what each of its people is or does."""
+    for title, item, person, value in tasks(place):
+        if is_readable(value) and words(value) <= REPLIES:
+            line = item.text.line if item.text else place.section.line
+            fact = place.fact("L", "attribute", person, value, line, attribute=title)
+            yield replace(fact, path=fact.path[:-1]) if title == place.section.heading else fact
     before: Block | None = None
     for block in place.section.blocks:
         if isinstance(block, Bullets) and isinstance(before, Paragraph):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from ftq.facts.blocks import SENTENCE, SUFFERED, Block, Bullets, Definitions, Item, Paragraph, Section
 from ftq.facts.checks import (
@@ -45,6 +45,12 @@ LABELS = re.compile(
 
 TOO_MANY = "figure in one section"
 FIGURES, LINES = 100, 400  # of a section, more are data; characters of a paragraph of such lines
+TASKS = known_phrases("tasks")
+AND = re.compile(r"\s*(?:[/&,]|\b(?:and|und|et|y|e|en|i|и)\b)\s*")
+_NAME = r"[^\W\d_a-zß-öø-ÿ][\w'’.-]{0,30}"
+PERSON = re.compile(  # as lists of people name one, or some
+    rf"@?{_NAME}(?:(?:,| [/&+]| and| und)? (?:(?:de|van|von|der|den|la) ){{0,2}}{_NAME}){{0,3}}"
+)
 DEFAULTS, SAYS = known_phrases("defaults"), known_words("says")
 DIGIT = re.compile(r"[\d¼½¾⅓⅔⅛]")
 NO_NAMES = EMPTY | DEFAULTS | NO_SUBJECT
@@ -91,8 +97,9 @@ def option_name(code: str) -> tuple[str, str]:
 def definition(place: Place) -> Iterator[Fact]:
     """Terms with what they mean, and what has a figure: `Weight: 87 kg`."""
     found: list[Fact] = []
+    people = {id(item) for _, item, _, _ in tasks(place)}
     for block in place.section.blocks:
-        for fact in _defined(place, block, in_list=False):
+        for fact in _defined(place, block, in_list=False, people=people):
             if fact.relation == "attribute":
                 found.append(fact)
             else:
@@ -103,7 +110,23 @@ def definition(place: Place) -> Iterator[Fact]:
         place.cut(found[0].line, TOO_MANY, len(found))
 
 
-def _defined(place: Place, block: Block, in_list: bool) -> Iterator[Fact]:
+def tasks(place: Place) -> Iterator[tuple[str, Item, str, str]]:
+    """(what a list is on, its item, a person, what they are or do): `Joe: order new bulbs` below `Actions`."""
+    heading, before = place.section.heading, ""
+    for block in place.section.blocks:
+        title = next((one for one in (before, heading) if _is_on_people(one)), "") if isinstance(block, Bullets) else ""
+        for item in block.items if title and isinstance(block, Bullets) else ():
+            text = item.text.inline.flat if item.text else ""
+            if len(item.blocks) == 1 and (cut := _cut(text)) and PERSON.fullmatch(text[: cut.start()].strip()):
+                yield title, item, text[: cut.start()].strip(), text[cut.end() :].strip()
+        before = block.inline.flat.strip(" :") if isinstance(block, Paragraph) and len(block.raw) < TERM else ""
+
+
+def _is_on_people(title: str) -> bool:
+    return any(part.lower() in TASKS for part in AND.split(title.strip(" :")))
+
+
+def _defined(place: Place, block: Block, in_list: bool, people: Container[int] = ()) -> Iterator[Fact]:
     if isinstance(block, Definitions):
         for term, text in block.terms:
             name, value = term.inline.flat.strip(": "), text.inline.flat
@@ -113,7 +136,8 @@ def _defined(place: Place, block: Block, in_list: bool) -> Iterator[Fact]:
                 yield from _pair(place, term.inline.flat, _told(text.inline.text, text.line), term.line)
     elif isinstance(block, Bullets):
         for item in block.items:
-            yield from _item(place, item)
+            if id(item) not in people:
+                yield from _item(place, item)
     elif isinstance(block, Paragraph):
         yield from _inline(place, block, in_list)
 
