@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ftq.examples.read import read
+from ftq.examples.records.given import Candidate
 from ftq.facts import facts_of
 from ftq.formats import convert
 from ftq.questions import Options, rows_of
@@ -264,3 +266,57 @@ def test_nothing_is_asked_of_people_as_of_things() -> None:
     unanswered = [question for question, answer in rows.items() if answer in silent()]
     assert unanswered
     assert [question for question in unanswered if "Poe" in question or "May" in question or "Hall" in question] == []
+
+
+HYGIENE = """# Hygieneplan der Praxis
+
+Der Plan gilt für alle Räume und wird einmal im Jahr geprüft.
+
+## Reinigung
+
+- Instrumente: im Autoklaven bei 134 °C, 5 Minuten
+- Autoklav: ein Gerät, das mit Dampf reinigt
+- `--dampf`: mehr Dampf als sonst im Gerät
+
+| Position | Betrag | Fällig am | Wie |
+|---|---|---|---|
+| Pacht | 1.200 € | 3. des Monats | per Bank |
+| Strom | 240 € | 15. des Monats | per Karte |
+"""
+
+
+def test_german_questions_fit_what_they_ask_for() -> None:
+    rows = asked(a=HYGIENE)
+    assert {subject for subject in ("Instrumente", "Autoklav", "`--dampf`") for question in rows if subject in question}
+    assert [
+        question for question in rows if question.startswith(("Was ist „Instr", "Was bedeutet „Instr", "Wozu dient „"))
+    ] == []
+    assert [question for question in rows if "zu „Instrumente“" in question or "„Instrumente“: was" in question]
+    assert [question for question in rows if question in ("Was ist „Autoklav“?", "Was bedeutet „Autoklav“?")]
+    assert [
+        question for question in rows if "am von „" in question or "Wie von" in question or "Wie ist" in question
+    ] == []
+    assert "Betrag von „Pacht“?" in rows
+
+
+def test_what_code_is_for_is_asked_in_german_too() -> None:
+    option = "# Optionen\n\nSo wird das Gerät bei der Arbeit bedient.\n\n" + "".join(
+        f"- `--{name}`: mehr {name} als sonst im Gerät\n" for name in ("dampf", "druck", "licht", "luft", "strom")
+    )
+    assert [question for question in asked(a=option) if question.startswith("Wozu dient `--")]
+
+
+@pytest.mark.parametrize(
+    ("text", "instruction"),
+    [
+        (HYGIENE, "Erkläre „Reinigung“ (Hygieneplan der Praxis)."),
+        ("# Plan\n\nLe plan est pour tous les jours de la semaine.\n", "Explique « Plan »."),
+        ("# План\n\nЭтот план на все дни недели.\n", "Объясни «План»."),
+        ("# Plan\n\nThe plan is for all of the days.\n", 'Explain "Plan".'),
+        (CONTACTS, 'Explain "a".'),
+        ("# Plan\n\nDen Haag, Van Gogh, Jan de Vries\n", 'Explain "Plan".'),
+    ],
+)
+def test_sections_are_asked_for_in_the_language_of_their_file(tmp_path: Path, text: str, instruction: str) -> None:
+    (tmp_path / "a.md").write_text(text, encoding="utf-8")
+    assert [row.instruction for row in read(tmp_path) if isinstance(row, Candidate)][-1] == instruction

@@ -14,7 +14,7 @@ from typing import Any
 from ftq.errors import utf8
 from ftq.examples import json_records
 from ftq.examples.records import csv_rows, texts
-from ftq.examples.records.called import line_of, question_of, where_of
+from ftq.examples.records.called import explain, line_of, question_of, spoken, where_of
 from ftq.examples.records.given import Candidate, LeftOut, Note, Read, Stated
 from ftq.examples.records.known import Known
 from ftq.examples.records.stated import data_of, words_in, words_of_file
@@ -156,11 +156,13 @@ def _converted(document: Converted, stem: str, known: Known) -> Iterator[Read]:
         markdown, unknown = mdx.without_expressions(document.markdown)
         document = replace(document, markdown=markdown)
         known.cuts += [Cut(name, line, mdx.UNKNOWN, 1) for line in unknown]
-    text = Document(document.markdown, bool(known.rules), known.is_asked)
+    text, language = Document(document.markdown, bool(known.rules), known.is_asked), spoken(document.markdown)
     for line, path, blocks in known.sections(text):
         is_empty = False
         source = f"{name}#{path[-1]}" if path else name
-        yield Candidate(name, where_of(name, document, line), question_of(path, stem), "", blocks, source, path)
+        yield Candidate(
+            name, where_of(name, document, line), question_of(path, stem, language), "", blocks, source, path
+        )
     if is_generated(document.markdown):
         known.facts = Facts()
     if is_empty and not known.facts.all():  # front matter may state something where no section does
@@ -256,12 +258,12 @@ def _texts(records: Records, path: Path, key: str, known: Known) -> Iterator[Rea
 
 
 def _text(text: texts.Text, known: Known, place: str) -> Iterator[Read]:
-    name, is_empty = known.name, True
+    name, is_empty, language = known.name, True, spoken(text.markdown)
     document = Document(text.markdown, bool(known.rules) and not is_generated(text.markdown), known.is_asked)
     for _, headings, blocks in known.sections(document, line_of(place)):
         is_empty = False
         path = headings if text.title in headings[:1] or not text.title else (text.title, *headings)
-        question = question_of(path, "") if path else f'Explain "{text.begins}".'
+        question = question_of(path, text.begins, language) if path else explain(text.begins, (), language)
         yield Candidate(name, f"{name}: {place}", question, "", blocks, f"{name}#{place}", path)
     if is_empty:
         yield LeftOut(name, f"{name}: {place}", f"no text in it but {document.instead}")

@@ -101,6 +101,8 @@ def relation_of(fact: Fact, language: Language) -> str:
             return "count" if _is_count(fact, language) else "several"
         case "meaning" if language.has("code") and fact.subject.startswith("`"):
             return "code"
+        case "meaning" if language.has("told") and not _defines(fact.value, language):
+            return "told"
         case "command" if language.has("code_for") and not as_purpose(fact.subject):
             return "code_for"
         case "lead" if language.has("purpose") and as_purpose(fact.subject):
@@ -118,6 +120,18 @@ def relation_of(fact: Fact, language: Language) -> str:
 def _is_own(fact: Fact) -> bool:
     """Whether the thing that the section is on has it: `Weight: 87 kg`."""
     return fact.rule == "D" or (fact.rule == "T" and not fact.kind and fact.subject in fact.path)
+
+
+def _defines(value: str, language: Language) -> bool:
+    """Whether a value says what something is, where nouns are written large: `ein Gerät`, `Geräte für Wasser`."""
+    return value[:1].isupper() or value.partition(" ")[0] in language.word("articles").split()
+
+
+def ways(fact: Fact, relation: str, language: Language, form: str) -> list[str]:
+    """How to ask. `Betrag von „Pacht“?` is right for attributes that are nouns: no `Wie von`, no `Fällig am von`."""
+    last = fact.attribute.rpartition(" ")[2]
+    is_noun = last[:1].isupper() and fact.attribute.lower() not in language.word("no_nouns").split()
+    return [*language.templates(relation, form), *(language.own(relation, f"{form}_noun") if is_noun else [])]
 
 
 def _is_count(fact: Fact, language: Language) -> bool:

@@ -73,7 +73,7 @@ class _Writer:
         says = self.language.templates(self.relation, "say") or self.language.templates(self.fact.relation, "say")
         answers = _answers(self.fact, says or ["{value}"], self.language)
         typed = self.language.own(self.relation, f"ask_{kinds.kind_of(self.fact.value)}")
-        general = self._ordered(self.language.templates(self.relation, "ask"))
+        general = self._ordered(kinds.ways(self.fact, self.relation, self.language, "ask"))
         general.sort(key=lambda template: template != AS_IT_IS)
         templates = [one for pair in zip_longest(self._ordered(typed), general) for one in pair if one]
         given = {"purpose": as_mine(self.fact.attribute)} if self.relation == "set_for" else {}
@@ -85,10 +85,10 @@ class _Writer:
         if fact.relation == "default":
             return self.by_description(count) if fact.attribute else []
         relation = "does" if fact.relation == "meaning" and fact.attribute and fact.rule == "S" else self.relation
-        relation = "meaning" if relation == "code" and not self.language.templates("code", "back") else relation
+        relation = "meaning" if relation in ("code", "told") and not self.language.own(relation, "back") else relation
         told = fact.attribute if relation == "does" else fact.value
         longest = SHORT if fact.relation == "attribute" else BACK
-        templates = self.language.templates(relation, "back") if fact.relation not in ONE_WAY else []
+        templates = kinds.ways(fact, relation, self.language, "back") if fact.relation not in ONE_WAY else []
         is_told = fact.relation == "meaning" and self.language.has("serves")
         purpose = as_serving(fact.value, kinds.called(fact.subject) == "command") if is_told else ""
         if purpose and bare not in purpose.lower():
