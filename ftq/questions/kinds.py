@@ -128,10 +128,14 @@ def _defines(value: str, language: Language) -> bool:
 
 
 def ways(fact: Fact, relation: str, language: Language, form: str) -> list[str]:
-    """How to ask. `Betrag von „Pacht“?` is right for attributes that are nouns: no `Wie von`, no `Fällig am von`."""
+    """How to ask, of what kind only where that is known.
+
+    `Betrag von „Pacht“?` is right for attributes that are nouns: no `Wie von`, no `Fällig am von`.
+    """
     last = fact.attribute.rpartition(" ")[2]
     is_noun = last[:1].isupper() and fact.attribute.lower() not in language.word("no_nouns").split()
-    return [*language.templates(relation, form), *(language.own(relation, f"{form}_noun") if is_noun else [])]
+    all_ways = [*language.templates(relation, form), *(language.own(relation, f"{form}_noun") if is_noun else [])]
+    return all_ways if kind_word(fact, language) else [way for way in all_ways if "{kind}" not in way]
 
 
 def _is_count(fact: Fact, language: Language) -> bool:

@@ -95,7 +95,6 @@ class _Writer:
             templates = self._ordered(self.language.templates("serves", "back"))
             answers = _answers(fact, self.language.templates("serves", "say"), self.language)
             return list(self._worded(templates, answers, fact.subject, count, purpose=purpose))
-        templates = templates if self._parts["kind"] else [one for one in templates if "{kind}" not in one]
         if not templates or bare in told.lower() or words(told) > longest or not self._names(relation):
             return []
         answers = [fact.subject, f"{fact.subject}: {fact.value}"]
