@@ -59,8 +59,12 @@ def bucket(running: BucketServer, monkeypatch: pytest.MonkeyPatch, cache: Path) 
 
 @pytest.fixture
 def run(bucket: BucketServer, documents: Path) -> Run:
-    """A finished run, submitted and made on machines that this one shares nothing with but the database."""
-    ok("submit", "--model", "smollm2-135m", "--documents", str(documents), "--name", "handbook")
+    """A finished run, submitted and made on machines that this one shares nothing with but the database.
+
+    It isn't the latest of its name, which `ftq gc` would spare.
+    """
+    options = ["--model", "smollm2-135m", "--documents", str(documents), "--set", "promote=never"]
+    ok("submit", *options, "--name", "handbook")
     client = Client(Settings.from_env())
     run = client.find("handbook")
     make(client, run, documents.parent / "there")

@@ -92,7 +92,7 @@ def test_dry_run_writes_nothing(documents: Path, home: Path, monkeypatch: pytest
 model      smollm2-135m
 documents  2 documents (51 B) from {documents}
 stages     prepare (cpu) -> train (gpu) -> export (cpu) -> infer (cpu) -> evaluate (cpu)
-examples   ~2 with ~23 tokens, ~13 in the longest
+examples   ~2 with ~29 tokens, ~16 in the longest
 disk       ~352 MB checkpoints while it trains, 682 MB needed for the export
 kept       ~39.1 MB adapter, 269 MB merged model, 82.4 MB q4_k_m
 

@@ -36,6 +36,8 @@ def full(store: Store, documents: Path, monkeypatch: pytest.MonkeyPatch) -> Stor
     broken = store.add("cccc3333", "broken", ago=7200)
     store.do(broken, "prepare", 7100, artifacts=[Artifact("dataset", f"/{LONG}/" * 4, 10**9)])
     store.fail(broken, "train", 7000, RunError("user", "first\nsecond", "Do this.\nDo that."))
+    store.do(store.add("eeee5555", f"{LONG}-old", ago=9000), "prepare", 8900)
+    store.fail("eeee5555", "train", 8800, RunError("user", "first", "Do this."))
     store.do(store.add("dddd4444", f"{LONG}-2"), "prepare", 300)
     store.train("dddd4444", 200, 1)
     monkeypatch.setattr(time, "time", lambda: NOW)
@@ -80,7 +82,7 @@ def test_in_a_pipe_a_row_is_a_line_and_whole(full: Store, words: tuple[str, ...]
         "workers": [(f"gpu1-{LONG}@grace", "up", "ask,cpu,gpu +bigmem +fast", "NVIDIA H100, 80 GiB", "1")],
         "keys list": [(f"0-{LONG}", "5 unfinished jobs, 60 requests a minute, 10.0 GB", "never", "admin")],
         "models --tuned": [(f"{LONG}:1", "latest", "smollm2-135m", LONG, "ago")],
-        "gc --last 0 --dry-run": [("aaaa1111", LONG, "succeeded")],
+        "gc --last 0 --dry-run": [("eeee5555", f"{LONG}-old", "failed")],
         "events broken": [("train.1", "failed", "first; second")],
     }
     for row in cells.get(" ".join(words), []):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ftq.check.secrets.values import Secret, is_placeholder
+from ftq.errors import lines
 
 DIGITS = re.compile(r"\d{4}[ -]?\d{4}")  # in each of them
 CARD = re.compile(
@@ -28,7 +29,7 @@ def numbers(text: str) -> Iterator[Secret]:
     """All in the text whose check digits are right; those in a line that calls them an example aren't any."""
     if not DIGITS.search(text):
         return
-    for line in text.splitlines():
+    for line in lines(text):
         if not DIGITS.search(line):
             continue
         for match in CARD.finditer(line):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ftq.check.secrets.values import END, SIGNS, Secret, is_key, is_password, is_placeholder, is_strong, stands_for
+from ftq.errors import lines
 
 PASSWORDS = (
     r"passwor[dt]|passwd|passphrase|passcode|kennwort|mots? de passe|contrase(?:ñ|n.?)a|wachtwoord|hasło|senha|"
@@ -67,7 +68,7 @@ def said(text: str, lowered: str) -> Iterator[Secret]:
     for match in CAPITALS.finditer(text):
         if not is_placeholder(match[0]) and not stands_for(match["value"]):
             yield Secret("password or key", match["value"].rstrip(".,:;"), match[0])
-    for line in text.splitlines():
+    for line in lines(text):
         if SIGN.search(line) and any(map(line.lower().__contains__, hints)):
             yield from _in_line(line)
 

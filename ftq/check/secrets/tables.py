@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from ftq.check.secrets.said import HINTS, PASSWORDS
 from ftq.check.secrets.values import PLACEHOLDER, STANDS_FOR, Secret
+from ftq.errors import lines
 
 CALLED = re.compile(
     rf"(?:[\w./'’-]{{1,30}} ){{0,3}}(?:[\w-]{{1,30}}-)?"
@@ -22,9 +24,8 @@ def in_tables(text: str, lowered: str) -> Iterator[Secret]:
     """The values of columns, and of rows, that are called Password, Token and so on."""
     if "|" not in text or not any(map(lowered.__contains__, HINTS)):
         return
-    lines = text.splitlines()
     columns = dict[int, bool]()  # those called so, and whether it is a password's name
-    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+    for line, below in pairwise([*lines(text), ""]):
         if "|" not in line:
             columns = {}
             continue
