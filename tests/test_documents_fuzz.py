@@ -30,6 +30,7 @@ MEMORY = 500_000_000  # bytes of a process
 MANUAL = Path(__file__).parent.parent / "documents"
 IN_A_FOLDER = 40  # documents
 TRIES = 3  # before a document is called steep: other work takes the processor's caches
+PARTS = 6  # of the families, in which their growth is measured: each has the time that a test may take
 SECONDS, GROWTH = 120, 300_000_000  # that a folder may take, wherever; bytes, of this process
 JSON = b'[{"question": "Who?", "answer": "Ann, and 3 others."}, {"messages": [{"role": "user", "content": "Q"}, '
 JSON += b'{"role": "assistant", "content": "A"}]}, {"name": "pump", "weight": {"value": "12 kg"}}]'
@@ -103,7 +104,7 @@ def some() -> list[str]:
     ("size", "names"),
     [
         (6_000, some()),
-        pytest.param(200_000, list(families()), marks=pytest.mark.long),
+        *(pytest.param(200_000, [*families()][part::PARTS], marks=pytest.mark.long) for part in range(PARTS)),
         pytest.param(
             2_500_000,
             ["sentence, repeated.md", "letter, repeated.md", "p, unclosed.html", "one answer.jsonl", "one chat.jsonl"],
