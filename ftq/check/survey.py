@@ -22,11 +22,8 @@ DRAWN, EACH = 30, 3  # rows that are shown; of a document, before others come fr
 BATCH = 512  # rows whose tokens are counted at once
 WAITING = 2  # batches that are being counted
 PLACES = 50  # of one kind that are named
-TAUGHT, HELD_OUT, HEADER = (
-    "taught",
-    "held out",
-    "header",
-)  # what becomes of a secret; a header is a private key's, whose rest is left out
+# What becomes of a secret; a header is a private key's, whose rest is left out.
+TAUGHT, HELD_OUT, HEADER = "taught", "held out", "header"
 DATA = "J"  # the rule of JSON that no section or record shows
 
 
